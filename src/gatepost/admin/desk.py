@@ -1,0 +1,135 @@
+"""What an operator can ask of a server, by name: one table of actions for control socket, command line and pages.
+
+An action takes plain data and gives plain data. A server that runs answers for all of it; without one, the command line
+opens the stores itself and asks the same desk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from gatepost.admin.queue import ActionError, Queue
+from gatepost.admin.telling import Entry, explain
+from gatepost.model import Ticket, TokenError, token_time
+
+SEARCH_LIMIT = 50
+
+
+class Records(Protocol):
+    """The trace, as far as the desk needs it. It reads files, so it is asked in a thread."""
+
+    def find(self, token: str) -> Iterable[Entry]:
+        """Every entry of one session."""
+
+    def sessions(
+        self, *, since_ms: int, until_ms: int, fits: Callable[[list[Entry]], bool], limit: int
+    ) -> Iterable[list[Entry]]:
+        """The entries of sessions that fit, newest first."""
+
+
+Action = Callable[[Mapping[str, Any]], Awaitable[Any]]
+
+
+class Desk:
+    """Actions by name. `more` are those that only a running server has: reload, status, plugins."""
+
+    def __init__(self, queue: Queue | None, records: Records, more: Mapping[str, Action] | None = None) -> None:
+        self._records = records
+        self.actions: dict[str, Action] = {"explain": self._explain, "trace": self._trace, **(more or {})}
+        if queue is not None:
+            self.actions |= {
+                "queue.list": lambda a: queue.listed(
+                    held=a.get("held"), after=a.get("after"), limit=a.get("limit", 100)
+                ),
+                "queue.show": lambda a: queue.shown(_id(a)),
+                "queue.retry": lambda a: queue.retry(_id(a)),
+                "queue.hold": lambda a: queue.hold(_id(a), str(a.get("reason", "held by an operator"))),
+                "queue.release": lambda a: queue.release(_id(a)),
+                "queue.delete": lambda a: queue.delete(_id(a)),
+                "queue.flush": lambda a: queue.flush(),
+            }
+
+    async def do(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """One action; ActionError if there is none of that name, or it can't be done."""
+        action = self.actions.get(name)
+        if action is None:
+            raise ActionError(f'there is no action "{name}" here')
+        return await action(arguments)
+
+    async def _explain(self, arguments: Mapping[str, Any]) -> Any:
+        token, number = read_token(str(arguments.get("token", "")))
+        told = explain(await asyncio.to_thread(self._records.find, token), number)
+        if told is None:
+            raise ActionError(
+                f"nothing is known of {token}", "it may be older than the trace is kept; find others: gatepost trace"
+            )
+        if arguments.get("json"):
+            return told.as_json()
+        return told.text(verbose=bool(arguments.get("verbose")))
+
+    async def _trace(self, arguments: Mapping[str, Any]) -> Any:
+        wanted = {key: str(arguments[key]).lower() for key in ("to", "from", "peer") if arguments.get(key)}
+        found = await asyncio.to_thread(
+            self._records.sessions,
+            since_ms=int(arguments.get("since_ms", 0)),
+            until_ms=int(arguments.get("until_ms", 1 << 62)),
+            fits=lambda entries: _fits(entries, wanted),
+            limit=int(arguments.get("limit", SEARCH_LIMIT)),
+        )
+        return [_line(entries) for entries in found]
+
+
+def read_token(text: str) -> tuple[str, int | None]:
+    """(token, transaction's number if it was a ticket); ActionError if it is neither."""
+    try:
+        ticket = Ticket.parse(text)
+    except TokenError:
+        pass
+    else:
+        return ticket.token, ticket.number
+    try:
+        token_time(text)
+    except TokenError as error:
+        raise ActionError(str(error), "a refusal's text ends with its token, a 250's with its ticket") from error
+    return text.upper(), None
+
+
+def _id(arguments: Mapping[str, Any]) -> str:
+    if not (id := str(arguments.get("id", "")).strip().upper()):
+        raise ActionError("which message? give its ticket", "gatepost queue list")
+    return id
+
+
+def _fits(entries: list[Entry], wanted: Mapping[str, str]) -> bool:
+    """Whether a session has every address that is looked for, whole or as a part."""
+    said: dict[str, list[str]] = {"to": [], "from": [], "peer": []}
+    for _, _, kind, facts in entries:
+        match kind:
+            case "recipient":
+                said["to"].append(str(facts.get("recipient", "")).lower())
+            case "sender":
+                said["from"].append(str(facts.get("sender", "")).lower())
+            case "session":
+                said["peer"].append(str(facts.get("peer", "")).lower())
+            case _:
+                pass
+    return all(any(value in one for one in said[key]) for key, value in wanted.items())
+
+
+def _line(entries: list[Entry]) -> dict[str, Any]:
+    told = explain(entries)
+    if told is None:
+        return {}
+    last = told.transactions[-1] if told.transactions else None
+    return {
+        "token": told.token,
+        "ms": told.began_ms,
+        "peer": told.peer,
+        "from": last.sender if last else "",
+        "to": (last.recipients or [recipient for recipient, _ in last.refused])[:5] if last else [],
+        "outcome": last.outcome if last else "NO MESSAGE",
+        "heard": last.heard if last else "",
+        "messages": len(told.transactions),
+    }

@@ -1,0 +1,108 @@
+"""The queue as an operator sees it: views and actions over the spool's port, as plain data, for every way in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from gatepost.content.headers import read_section
+from gatepost.content.values import read_value
+from gatepost.store.errors import UnknownEntry
+from gatepost.store.spool import Entry, Spool
+
+PAGE = 100
+EX_TEMPFAIL = 75
+_SHOWN_HEADERS = ("from", "to", "cc", "subject", "date", "message-id")
+
+
+class ActionError(LookupError):
+    """What was asked for can't be done; the text says why, `mend` what to do, `code` is the command's exit code."""
+
+    def __init__(self, text: str, mend: str = "", code: int = EX_TEMPFAIL) -> None:
+        super().__init__(text)
+        self.mend = mend
+        self.code = code
+
+
+class Queue:
+    """Actions on the spools of a server. Ids are tickets, with `.part` for the groups of a split message."""
+
+    def __init__(self, spools: Sequence[Spool], recorded: Callable[[str, str, Mapping[str, Any]], None]) -> None:
+        self._spools = tuple(spools)
+        self._recorded = recorded
+
+    async def listed(self, *, held: bool | None = None, after: str | None = None, limit: int = PAGE) -> dict[str, Any]:
+        """Entries in order of reception, and how many there are in all."""
+        entries: list[Entry] = []
+        for spool in self._spools:
+            entries += await spool.entries(held=held, after=after, limit=limit)
+        entries.sort(key=lambda entry: entry.received_at)
+        counts = [spool.counts() for spool in self._spools]
+        return {
+            "entries": [summary(entry) for entry in entries[:limit]],
+            "queued": sum(one.queued for one in counts),
+            "held": sum(one.held for one in counts),
+        }
+
+    async def shown(self, id: str) -> dict[str, Any]:
+        """One entry with its recipients, what was last said about each, and the headers people look for."""
+        entry: Entry = await self._found(id, lambda spool: spool.show(id))
+        section = read_section(entry.content)
+        headers = [
+            f"{name.title()}: {read_value(raw)}" for name in _SHOWN_HEADERS for raw in section.raw_values(name)[:1]
+        ]
+        said = {recipient.address: entry.said.get(recipient.address, "") for recipient in entry.envelope.recipients}
+        return {**summary(entry), "recipients": said, "headers": headers, "since": entry.since}
+
+    async def retry(self, id: str) -> None:
+        """Due now."""
+        await self._found(id, lambda spool: spool.retry(id))
+
+    async def hold(self, id: str, reason: str) -> None:
+        """Not attempted until released."""
+        await self._found(id, lambda spool: spool.hold(id, reason))
+        self._note("held", id, reason=reason)
+
+    async def release(self, id: str) -> None:
+        """No longer held; its schedule starts anew."""
+        await self._found(id, lambda spool: spool.release(id))
+        self._note("released", id)
+
+    async def delete(self, id: str) -> None:
+        """Gone for good; nobody is told."""
+        await self._found(id, lambda spool: spool.delete(id))
+        self._note("deleted", id)
+
+    async def flush(self) -> int:
+        """Everything that isn't held is due now; how many that is."""
+        return sum([await spool.flush() for spool in self._spools])
+
+    def _note(self, kind: str, id: str, **facts: Any) -> None:
+        ticket = id.partition(".")[0]
+        token, _, number = ticket.rpartition("-")
+        self._recorded(token, kind, {"transaction": int(number) if number.isdigit() else 0, **facts})
+
+    async def _found(self, id: str, act: Callable[[Spool], Awaitable[Any]]) -> Any:
+        for spool in self._spools:
+            try:
+                return await act(spool)
+            except UnknownEntry:
+                continue
+        raise ActionError(f"there is no {id} in the queue", "gatepost queue list")
+
+
+def summary(entry: Entry) -> dict[str, Any]:
+    """One entry in a line's worth of facts; times are Unix times in seconds."""
+    recipients = [recipient.address for recipient in entry.envelope.recipients]
+    return {
+        "id": entry.id,
+        "sender": entry.envelope.sender.address,
+        "to": recipients[:5],
+        "recipients_count": len(recipients),
+        "size": entry.content.size,
+        "received_at": entry.received_at,
+        "attempts": entry.attempts,
+        "next_attempt": entry.next_attempt,
+        "held": entry.held,
+        "said": next(iter(entry.said.values()), ""),
+    }

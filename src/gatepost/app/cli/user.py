@@ -1,0 +1,155 @@
+"""`gatepost user`: who has a maildrop and may authenticate, besides the users of the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from gatepost.app.cli.frame import Frame, pass_frame
+from gatepost.app.cli.outcome import Exit, Failure
+
+if TYPE_CHECKING:
+    from gatepost.app.settings import Settings
+    from gatepost.store.registry import Registry
+
+
+@click.group("user")
+def command() -> None:
+    """Add, list and remove users. A running server knows of it at once."""
+
+
+@command.command("add")
+@click.argument("name")
+@click.option("--alias", "aliases", multiple=True, help="A further address whose mail goes to the same maildrop.")
+@click.option("--send-as", multiple=True, help="A further address, or a pattern, that the user may send as.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input (its first line).")
+@click.option("--no-password", is_flag=True, help="Only a maildrop: nobody can log in as this user.")
+@pass_frame
+def add(
+    frame: Frame,
+    *,
+    name: str,
+    aliases: tuple[str, ...],
+    send_as: tuple[str, ...],
+    password_stdin: bool,
+    no_password: bool,
+) -> None:
+    """Add NAME (the full address, which is the login name too); asks for the password unless told where it is."""
+    from gatepost.app.users import passwords
+    from gatepost.model import AddressError, Path
+    from gatepost.store.registry import RegistryError
+
+    try:
+        for address in (name, *aliases):
+            Path.parse(address)
+    except AddressError as error:
+        raise Failure(f'"{address}" is no address: {error}', Exit.USAGE, next_step="ann@example.org") from None
+    if "@" not in name:
+        raise Failure(f'"{name}" has no domain', Exit.USAGE, next_step=f"gatepost user add {name}@example.org")
+    settings = frame.settings()
+    if any(user.name.lower() == name.lower() for user in settings.user):
+        raise Failure(f"{name} is a user of the settings already", Exit.USAGE, next_step="gatepost user list")
+    with _registry(settings) as registry:
+        try:
+            if no_password:
+                registry.add(name, None, aliases=aliases, send_as=send_as)
+            else:
+                secrets = asyncio.run(passwords().make(_password(password_stdin)))
+                registry.add(name, secrets, aliases=aliases, send_as=send_as)
+        except (RegistryError, ValueError) as error:
+            raise Failure(str(error), Exit.USAGE, next_step="gatepost user list") from None
+    click.echo(f"{name} added")
+
+
+@command.command("passwd")
+@click.argument("name")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input (its first line).")
+@pass_frame
+def passwd(frame: Frame, *, name: str, password_stdin: bool) -> None:
+    """Give NAME another password."""
+    from gatepost.app.users import passwords
+    from gatepost.store.registry import RegistryError
+
+    with _registry(frame.settings()) as registry:
+        try:
+            registry.set_password(name, asyncio.run(passwords().make(_password(password_stdin))))
+        except (RegistryError, ValueError) as error:
+            raise Failure(str(error), Exit.USAGE, next_step="gatepost user list") from None
+    click.echo(f"{name} has another password")
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@pass_frame
+def listed(frame: Frame, *, as_json: bool) -> None:
+    """List users: those of the settings, then those added here."""
+    settings = frame.settings()
+    users = [
+        _facts(one.name, one.aliases, one.send_as, login=one.password is not None, source="settings")
+        for one in settings.user
+    ]
+    if settings.data is not None and (settings.data / "users.db").exists():
+        with _registry(settings) as registry:
+            users += [
+                _facts(one.name, one.aliases, one.send_as, login=one.password is not None, source="registry")
+                for one in registry.all()
+            ]
+    if as_json:
+        click.echo(json.dumps(users, indent=2))
+        return
+    if not users:
+        click.echo("no users; add one:  gatepost user add ann@example.org")
+    for user in users:
+        aliases = f"  aliases {', '.join(user['aliases'])}" if user["aliases"] else ""
+        login = "" if user["login"] else "  no login"
+        click.echo(f"{user['name']}  ({user['from']}){aliases}{login}")
+
+
+@command.command("remove")
+@click.argument("name")
+@pass_frame
+def remove(frame: Frame, *, name: str) -> None:
+    """Remove NAME. The maildrop and its mail stay on disk."""
+    from gatepost.store.registry import RegistryError
+
+    with _registry(frame.settings()) as registry:
+        try:
+            registry.remove(name)
+        except RegistryError as error:
+            raise Failure(str(error), Exit.USAGE, next_step="gatepost user list") from None
+    click.echo(f"{name} removed; the maildrop stays")
+
+
+def _facts(name: str, aliases: Sequence[str], send_as: Sequence[str], *, login: bool, source: str) -> dict[str, Any]:
+    return {"name": name, "aliases": list(aliases), "send_as": list(send_as), "login": login, "from": source}
+
+
+@contextmanager
+def _registry(settings: Settings) -> Iterator[Registry]:
+    from gatepost.store.registry import Registry, RegistryError
+
+    if settings.data is None:
+        raise Failure("these settings have no data folder", Exit.CONFIGURATION, next_step='data = "/var/lib/gatepost"')
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        registry = Registry(settings.data / "users.db", os.urandom)
+    except RegistryError as error:
+        raise Failure(str(error), Exit.NO_PERMISSION, next_step="run it as the server's user") from None
+    try:
+        yield registry
+    finally:
+        registry.close()
+
+
+def _password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    asked: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return asked

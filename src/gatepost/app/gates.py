@@ -1,0 +1,142 @@
+"""Routes of the settings, twice: as reception sees them (gates) and as delivery does. The first match wins in both."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_network
+from pathlib import Path as File
+
+from gatepost.app.settings.root import Settings
+from gatepost.app.settings.routes import Route
+from gatepost.delivery.route import Action, Discard, Host, Lmtp, Maildir, Relay, Security
+from gatepost.delivery.route import Route as DeliveryRoute
+from gatepost.delivery.route import Routes as DeliveryRoutes
+from gatepost.hooks.questions import Question
+from gatepost.model import AddressError, Path, Recipient, Reply
+from gatepost.serving.house import Existence, Gate, HandOver, OpenTo
+from gatepost.wire.smtp.client_events import Credentials
+
+NO_SUCH_USER = Reply(550, "5.1.1", "there is no such user here")
+Known = Callable[[Path], Awaitable[bool]]
+
+
+class RouteError(ValueError):
+    """A route that can't work; the text says where and how to mend it."""
+
+
+def gates(
+    settings: Settings,
+    *,
+    known: Known,
+    ask: Callable[[Route], Existence],
+    hand_over: Callable[[Route], tuple[Existence, HandOver]],
+) -> list[Gate]:
+    """The gates of the settings, the postmaster's first: he always has one (RFC 5321 §4.5.1).
+
+    `known` tells whether an address is a user's, `ask` makes a caller-ahead for a route, `hand_over` what gives a
+    message to its server while the sender waits.
+    """
+    made: list[Gate] = []
+    for route in settings.route:
+        exists: Existence | None = None
+        over: HandOver | None = None
+        match route.recipients:
+            case "users":
+                exists = _among_users(known)
+            case "ask":
+                exists = ask(route)
+            case File() as file:
+                exists = _listed(file)
+            case _:
+                exists = None
+        if route.handover == "before-reply":
+            on_rcpt, over = hand_over(route)
+            exists = on_rcpt if exists is None or route.recipients == "ask" else _both(exists, on_rcpt)
+        open_to = OpenTo.ANYONE if route.for_whom == "anyone" else OpenTo.AUTHENTICATED
+        networks = () if isinstance(route.for_whom, str) else tuple(ip_network(str(net)) for net in route.for_whom)
+        made += [Gate(pattern, open_to, networks, exists, over) for pattern in route.match]
+    if not any(gate.match == "*" and gate.open_to is OpenTo.ANYONE and gate.exists is None for gate in made):
+        made[:0] = [
+            Gate("postmaster", OpenTo.ANYONE) if "@" not in pattern else Gate(pattern, OpenTo.ANYONE)
+            for pattern in _postmasters(settings)
+        ]
+    return made
+
+
+def delivery_routes(settings: Settings) -> DeliveryRoutes:
+    """What delivery does with whose mail. The postmaster's goes to his maildrop where no route says otherwise."""
+    routes = [DeliveryRoute(tuple(route.match), _action(route)) for route in settings.route]
+    return DeliveryRoutes([*routes, DeliveryRoute(tuple(_postmasters(settings)), Maildir())])
+
+
+def hop(route: Route) -> Relay | Lmtp:
+    """The next server of a relay or lmtp route; RouteError for one that has none."""
+    action = _action(route)
+    if not isinstance(action, Relay | Lmtp):
+        raise RouteError(
+            f'the route for {", ".join(route.match)} has no next server to ask; deliver = "relay HOST:PORT"'
+        )
+    return action
+
+
+def _postmasters(settings: Settings) -> Iterable[str]:
+    return ("postmaster@", f"postmaster@{settings.hostname}")
+
+
+def _action(route: Route) -> Action:
+    deliver = route.deliver
+    auth = None
+    if deliver.user is not None and deliver.password is not None:
+        auth = Credentials(deliver.user, deliver.password.reveal())
+    hosts = tuple(Host(endpoint.host, endpoint.port) for endpoint in deliver.hosts)
+    if deliver.socket is not None:
+        hosts = (Host(socket=str(deliver.socket)),)
+    match deliver.by:
+        case "maildir":
+            return Maildir()
+        case "discard":
+            return Discard()
+        case "relay":
+            return Relay(hosts, Security(deliver.tls), auth, deliver.helo)
+        case "lmtp":
+            return Lmtp(hosts, Security(deliver.tls), auth, deliver.helo)
+
+
+def _among_users(known: Known) -> Existence:
+    async def exists(question: Question) -> Reply | None:
+        recipient: Recipient = question.facts["recipient"]
+        return None if await known(recipient.path) else NO_SUCH_USER
+
+    return exists
+
+
+def _listed(file: File) -> Existence:
+    """Addresses from a file, one a line, `#` begins a comment; `@example.org` stands for its whole domain."""
+    addresses: set[str] = set()
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RouteError(f"{file} can't be read: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        address = line.partition("#")[0].strip()
+        if not address:
+            continue
+        try:
+            addresses.add(address.lower() if address.startswith("@") else Path.parse(address).address.lower())
+        except AddressError as error:
+            raise RouteError(f'{file}:{number}: "{address}" is no address: {error}') from error
+
+    async def exists(question: Question) -> Reply | None:
+        recipient: Recipient = question.facts["recipient"]
+        found = recipient.address.lower() in addresses or f"@{recipient.domain}" in addresses
+        return None if found else NO_SUCH_USER
+
+    return exists
+
+
+def _both(first: Existence, second: Existence) -> Existence:
+    async def exists(question: Question) -> Reply | None:
+        refusal = await first(question)
+        return refusal if refusal is not None else await second(question)
+
+    return exists

@@ -1,0 +1,287 @@
+"""One generation: settings turned into plugins, a dispatcher, and a place for each listener. Immutable once made.
+
+A reload makes another generation beside this one; sessions keep the one they began with, and its plugins are closed
+when the last of them has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as File
+from typing import Any
+
+from gatepost.app.settings.plugins import Binding as Asked
+from gatepost.app.settings.plugins import Plugin as PluginSettings
+from gatepost.app.settings.root import Listener, Settings
+from gatepost.content.headers import Limits as HeaderLimits
+from gatepost.content.view import Files
+from gatepost.hooks.dispatcher import Dispatcher
+from gatepost.hooks.notices import Notice
+from gatepost.hooks.ports import Clock, Recorder
+from gatepost.hooks.session import ServerView
+from gatepost.hooks.stages import Auth, Command, Event, Message, Replying
+from gatepost.model import Address
+from gatepost.plugins.python import Loaded, PluginError, Wish, load, load_isolated
+from gatepost.serving.house import Gate, GateHouse
+from gatepost.serving.limits import SessionCounter
+from gatepost.serving.patience import LoopPatience
+from gatepost.serving.place import Disagreement, Place, Policy, Timeouts, Users
+from gatepost.serving.repeats import Repeats
+from gatepost.serving.tokens import Tokens
+from gatepost.store.spool import Spool
+from gatepost.wire.sasl import MECHANISMS
+from gatepost.wire.smtp.profile import BareNewline, Profile
+from gatepost.wire.smtp.states import Protocol
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What outlives generations: the worker's stores and ports, made once."""
+
+    spool: Spool
+    clock: Clock
+    patience: LoopPatience
+    recorder: Recorder
+    counter: SessionCounter
+    tokens: Tokens
+    repeats: Repeats | None = None
+    users: Users | None = None
+    files: Files | None = None
+    facts: Any = None
+    resolver: Any = None
+    certificate: Callable[[str], ssl.SSLContext] | None = None
+    """A listener's TLS context, reread when its files change."""
+    lookup: Callable[[Address], Coroutine[Any, Any, str | None]] | None = None
+    may_send_as: Callable[[str, str], bool] | None = None
+    has_room: Callable[[int], bool] | None = None
+    """Whether the disk takes a message of so many octets."""
+
+
+@dataclass(slots=True)
+class Generation:
+    """Settings in effect. `places` by listener name."""
+
+    settings: Settings
+    plugins: list[Loaded]
+    dispatcher: Dispatcher
+    places: dict[str, Place] = field(default_factory=dict)
+    _sessions: int = 0
+    _unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def begin_session(self) -> None:
+        """One session more uses it."""
+        self._sessions += 1
+        self._unused.clear()
+
+    def end_session(self) -> None:
+        """One session fewer."""
+        self._sessions -= 1
+        if not self._sessions:
+            self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until no session uses it."""
+        if self._sessions:
+            await self._unused.wait()
+
+    async def open(self) -> None:
+        """Open the plugins, in order. If one can't be, all are closed again."""
+        try:
+            for plugin in self.plugins:
+                await plugin.open(self.dispatcher.server)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> list[Exception]:
+        """Close the plugins, last opened first; what went wrong."""
+        errors: list[Exception] = []
+        for plugin in reversed(self.plugins):
+            try:
+                await plugin.close()
+            except Exception as error:  # noqa: BLE001  the others are closed too
+                errors.append(error)
+        return errors
+
+
+async def load_plugins(wanted: Iterable[PluginSettings], *, scratch: File | None = None) -> list[Loaded]:
+    """The plugins that settings name, in their order. PluginError says which can't be used, and why.
+
+    Those that run by themselves (`isolate = true`) have their process from now on, so all have to be closed; `scratch`
+    is where their content travels.
+    """
+    loaded: list[Loaded] = []
+    try:
+        for plugin in wanted:
+            if not plugin.enabled:
+                continue
+            wishes = [_wish(plugin, asked) for asked in plugin.asked]
+            if plugin.isolate:
+                loaded.append(
+                    await load_isolated(
+                        plugin.source, name=plugin.name, properties=plugin.properties, wishes=wishes, scratch=scratch
+                    )
+                )
+            else:
+                loaded.append(load(plugin.source, name=plugin.name, properties=plugin.properties, wishes=wishes))
+    except BaseException:
+        for one in reversed(loaded):
+            await one.close()
+        raise
+    return loaded
+
+
+def make_generation(
+    settings: Settings,
+    plugins: Sequence[Loaded],
+    gates: Sequence[Gate],
+    around: Surroundings,
+) -> Generation:
+    """Join everything; nothing is opened yet. PluginError where a promise of the settings can't be kept."""
+    bindings = [binding for plugin in plugins for binding in plugin.bindings]
+    _check_promises(settings, plugins)
+    server = ServerView(settings.hostname, around.clock, around.facts, around.resolver)
+    own_only = frozenset(one.name for one in settings.listen if one.auth != "off" and one.own_addresses_only)
+    house = GateHouse(gates, may_send_as=around.may_send_as, own_addresses_at=own_only, has_room=around.has_room)
+    limits = settings.limits
+
+    def budget(stage: type[Event]) -> float:
+        return limits.message_budget if stage is Message else limits.question_budget
+
+    dispatcher = Dispatcher(
+        bindings,
+        server=server,
+        house=house,
+        clock=around.clock,
+        patience=around.patience,
+        recorder=around.recorder,
+        budget=budget,
+        never=frozenset(settings.never),
+    )
+    generation = Generation(settings, list(plugins), dispatcher)
+    notices: dict[type[Notice], list[Callable[[Any], Any]]] = {}
+    for plugin in plugins:
+        for notice, told in plugin.told:
+            notices.setdefault(notice, []).append(told)
+    for listener in settings.listen:
+        generation.places[listener.name] = _place(settings, listener, dispatcher, house, around, notices)
+    return generation
+
+
+def _place(
+    settings: Settings,
+    listener: Listener,
+    dispatcher: Dispatcher,
+    house: GateHouse,
+    around: Surroundings,
+    notices: Mapping[type[Notice], Sequence[Callable[[Any], Any]]],
+) -> Place:
+    limits, smtp = settings.limits, settings.smtp
+    certificate = around.certificate
+    tls = None if certificate is None or listener.tls == "none" else lambda: certificate(listener.name)
+    return Place(
+        listener=listener.name,
+        profile=profile(settings, listener, dispatcher.chains, _mechanisms(around, dispatcher.chains)),
+        dispatcher=dispatcher,
+        house=house,
+        spool=around.spool,
+        tokens=around.tokens,
+        clock=around.clock,
+        patience=around.patience,
+        recorder=around.recorder,
+        counter=around.counter,
+        timeouts=Timeouts(
+            command=limits.command_timeout,
+            content_piece=limits.data_timeout,
+            content=limits.message_deadline,
+            handshake=limits.tls_timeout,
+            flush=limits.reply_timeout,
+        ),
+        policy=Policy(
+            recipients_disagree=Disagreement(smtp.recipients_disagree),
+            verbatim=smtp.verbatim,
+            header_limits=HeaderLimits(limits.header_size, limits.header_count),
+            max_hops=limits.hops,
+            complete_headers=listener.protocol == "submission",
+        ),
+        users=around.users if listener.auth != "off" else None,
+        tls=tls,
+        repeats=around.repeats,
+        files=around.files,
+        lookup=around.lookup,
+        nonce=_nonce,
+        notices=notices,
+    )
+
+
+def profile(
+    settings: Settings, listener: Listener, chains: Mapping[type[Event], object], mechanisms: tuple[str, ...]
+) -> Profile:
+    """What the wire machine has to know of the settings. `mechanisms` are those that every user source can answer."""
+    limits, smtp = settings.limits, settings.smtp
+    return Profile(
+        hostname=settings.hostname,
+        protocol=Protocol(listener.protocol),
+        command_line=limits.command_line,
+        text_line=limits.text_line,
+        message_size=limits.message_size,
+        recipients=limits.recipients,
+        errors=limits.errors,
+        junk=limits.junk_commands,
+        transactions=limits.transactions_per_session,
+        auth_attempts=limits.auth_attempts,
+        bare_newline=BareNewline(smtp.bare_newline),
+        pipelining=smtp.pipelining,
+        smtputf8=smtp.smtputf8,
+        chunking=smtp.chunking,
+        prdr=smtp.prdr and listener.protocol != "lmtp",
+        starttls=listener.tls == "starttls",
+        require_auth=listener.auth == "required",
+        auth=mechanisms if listener.auth != "off" else (),
+        auth_without_tls=listener.auth_without_tls,
+        ask_lines=Command in chains,
+        ask_replies=Replying in chains,
+    )
+
+
+def _wish(plugin: PluginSettings, asked: Asked) -> Wish:
+    return Wish(
+        stages=tuple(asked.stages or ()),
+        rule=asked.rule,
+        when=asked.when,
+        priority=asked.priority,
+        timeout=asked.timeout,
+        on_failure=asked.on_failure,
+        shadow=plugin.shadow,
+        always=plugin.always,
+        secrets=plugin.secrets or None,
+        inline=plugin.inline,
+        may_relay=plugin.may_relay,
+    )
+
+
+def _check_promises(settings: Settings, plugins: Sequence[Loaded]) -> None:
+    """`never = ["quarantine"]` also forbids it as what a failure comes to; what a plugin answers is checked when it
+    answers."""
+    for plugin in plugins:
+        for binding in plugin.bindings:
+            if binding.on_failure is not None and binding.on_failure.value in settings.never:
+                raise PluginError(
+                    f'plugin "{plugin.name}", stage "{binding.stage.name}": on_failure = "{binding.on_failure.value}", '
+                    f"but never = {list(settings.never)}; choose another on_failure, or change never"
+                )
+
+
+def _nonce() -> str:
+    return b64encode(os.urandom(18)).decode("ascii")
+
+
+def _mechanisms(around: Surroundings, chains: Mapping[type[Event], object]) -> tuple[str, ...]:
+    """What can be offered: SCRAM needs keys of every user, and a plugin at Auth may know only passwords."""
+    can_scram = around.users is not None and getattr(around.users, "can_scram", False) and Auth not in chains
+    return MECHANISMS if can_scram else tuple(one for one in MECHANISMS if not one.startswith("SCRAM"))

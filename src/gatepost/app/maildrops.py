@@ -1,0 +1,42 @@
+"""delivery's Maildrop over the store's: an address leads to a user, a user to a Maildir."""
+
+from __future__ import annotations
+
+from gatepost.delivery import NoMailbox
+from gatepost.model import Blob, Path, Recipient, Ticket
+from gatepost.store.maildrop import Maildrop
+from gatepost.store.users import Users
+
+POSTMASTER = "postmaster"
+
+
+class Maildrops:
+    """Maildirs of known users; of everybody only where no users are asked (without a settings file).
+
+    The postmaster has one even if nobody is a user of that name (RFC 5321 §4.5.1).
+    """
+
+    def __init__(self, store: Maildrop | None, users: Users, *, takes_everybody: bool) -> None:
+        self._store = store
+        self._users = users
+        self._takes_everybody = takes_everybody
+
+    async def deliver(self, ticket: Ticket, recipient: Recipient, content: Blob, *, sender: Path, fresh: bool) -> None:
+        """Into the recipient's Maildir, once. NoMailbox if the address is nobody's, OSError if the disk won't."""
+        if self._store is None:
+            raise NoMailbox("a server without data has no maildrops")
+        user = await self._users.mailbox(recipient.path)
+        if user is None and recipient.local.lower() == POSTMASTER:
+            user = POSTMASTER
+        if user is None and self._takes_everybody:
+            user = recipient.address
+        if user is None:
+            raise NoMailbox(recipient.address)
+        await self._store.deliver(
+            user, ticket, recipient, content, sender=sender, delivered_to=recipient.address, look=not fresh
+        )
+
+    async def close(self) -> None:
+        """Wait for deliveries under way."""
+        if self._store is not None:
+            await self._store.close()

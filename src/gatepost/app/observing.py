@@ -1,0 +1,61 @@
+"""What became of mail, told on: to the trace, to the journal, and to plugins that want to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gatepost.app.generation import Generation
+from gatepost.app.recording import TraceRecorder
+from gatepost.hooks.notices import Bounced, Deferred, Delivered
+from gatepost.model import Recipient, Reply
+from gatepost.serving.reception import Reception
+from gatepost.store import Entry
+
+_NOTICES = {"delivered": Delivered, "deferred": Deferred, "bounced": Bounced}
+Say = Callable[[str, Mapping[str, object]], None]
+"""Takes an event and its facts, for the log."""
+
+
+class Observer:
+    """delivery's Observer. The generation is asked for anew each time: delivery outlives reloads."""
+
+    def __init__(
+        self, recorder: TraceRecorder, generation: Callable[[], Generation], say: Callable[[], Say | None]
+    ) -> None:
+        self._recorder = recorder
+        self._generation = generation
+        self._say = say
+
+    def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None) -> None:
+        self._tell("delivered", entry, recipient, reply, {})
+
+    def deferred(self, entry: Entry, recipient: Recipient, reply: Reply, next_attempt: float) -> None:
+        self._tell("deferred", entry, recipient, reply, {"next_attempt": int(next_attempt)})
+
+    def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str) -> None:
+        self._tell("bounced", entry, recipient, reply, {"told": told})
+
+    def _tell(
+        self, kind: str, entry: Entry, recipient: Recipient, reply: Reply | None, more: Mapping[str, object]
+    ) -> None:
+        said = str(reply or "")
+        facts = {"transaction": entry.ticket.number, "recipient": recipient.address, "reply": said, **more}
+        self._recorder.record(entry.ticket.token, kind, facts)
+        if (say := self._say()) is not None:
+            say(kind, {"ticket": str(entry.ticket), "to": recipient.address, "reply": said, **more})
+        place = next(iter(self._generation().places.values()), None)
+        if place is not None:
+            place.tell(_NOTICES[kind](place.dispatcher.server, entry.ticket, recipient, reply))
+
+
+def session_facts(reception: Reception) -> dict[str, object]:
+    """A session that has ended, for its line in the journal."""
+    session, mailing = reception.session, reception.mailing
+    return {
+        "token": session.id,
+        "listener": session.listener,
+        "peer": str(session.peer),
+        "ended": reception.ending,
+        "begun": mailing.begun,
+        "accepted": mailing.accepted,
+    }

@@ -1,0 +1,59 @@
+"""Leaves root behind once the sockets are bound: user, group and supplementary groups of `run_as`."""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger("gatepost")
+
+
+class PrivilegeError(ValueError):
+    """`run_as` can't be kept; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the server is to be."""
+
+    user: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, run_as: str) -> Identity:
+        """ "user" or "user:group"; PrivilegeError if there is none of that name."""
+        user, _, group = run_as.partition(":")
+        try:
+            entry = pwd.getpwnam(user)
+            gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+        except KeyError as error:
+            raise PrivilegeError(f'run_as = "{run_as}": there is no such user or group') from error
+        return cls(user, entry.pw_uid, gid)
+
+
+def drop(run_as: str | None, data: Path | None) -> None:
+    """Become `run_as`, for good; the data folder is made for it first, if there is none.
+
+    Who isn't root can't, and is told so; root without `run_as` stays root, and is warned.
+    """
+    if os.geteuid() != 0:
+        if run_as is not None and Identity.of(run_as).uid != os.geteuid():
+            log.warning("run_as = %s has no effect: only root can become another user", run_as)
+        return
+    if run_as is None:
+        log.warning('the server runs as root; give it a user of its own: run_as = "gatepost"')
+        return
+    identity = Identity.of(run_as)
+    if data is not None and not data.exists():
+        data.mkdir(mode=0o700, parents=True)
+        os.chown(data, identity.uid, identity.gid)
+    os.initgroups(identity.user, identity.gid)
+    os.setgid(identity.gid)
+    os.setuid(identity.uid)
+    if os.geteuid() != identity.uid or os.getegid() != identity.gid:
+        raise PrivilegeError(f"the system doesn't let us become {run_as}")

@@ -1,0 +1,28 @@
+"""What can change while a server runs, and what needs a restart: said before anything is loaded."""
+
+from __future__ import annotations
+
+from gatepost.app.settings.root import Settings
+from gatepost.app.stores import takes_everybody
+
+
+class NeedsRestart(RuntimeError):
+    """These settings can't take effect in a running server."""
+
+
+def check_reloadable(before: Settings, after: Settings) -> None:
+    """NeedsRestart names what differs and can't be changed while the server runs."""
+    keys = [key for key in _FIXED if getattr(before, key) != getattr(after, key)]
+    listeners = [(one.name, one.address, one.protocol, one.tls == "implicit") for one in before.listen]
+    if listeners != [(one.name, one.address, one.protocol, one.tls == "implicit") for one in after.listen]:
+        keys.append("listeners")
+    if bool(before.tls.certificate) and not after.tls.certificate:
+        keys.append("certificates, once there are any,")
+    if takes_everybody(before) != takes_everybody(after):
+        keys.append("a maildrop for everybody")
+    if keys:
+        verb = "change" if len(keys) > 1 or keys[0].endswith("s") else "changes"
+        raise NeedsRestart(f"{' and '.join(keys)} {verb} only with a restart")
+
+
+_FIXED = ("hostname", "data", "workers", "run_as", "delivery", "trace", "spool", "user")

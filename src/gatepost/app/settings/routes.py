@@ -1,0 +1,215 @@
+"""Routes: where a recipient's mail goes, for whom, and how it is known whether the recipient exists.
+
+The short forms of `deliver` become the same table the long form is. Defaults that depend on other keys are filled in
+before validation, so whoever reads a Route finds every answer in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
+
+from gatepost.app.settings.origins import Written
+from gatepost.app.settings.sections import Section
+from gatepost.app.settings.units import (
+    AnyPath,
+    Endpoint,
+    Filled,
+    Kind,
+    Network,
+    SecretText,
+    Text,
+    Texts,
+    parse_endpoint,
+    parse_network,
+    parse_path,
+    parse_several,
+    parse_text,
+    shown,
+    wrong,
+)
+
+SMTP_PORT = 25
+LMTP_PORT = 24
+_WAYS = '"maildir", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", or "discard"'
+_LATER = {"mx": "MX delivery isn't", "list": "mailing lists aren't"}
+
+ForWhom = Literal["anyone", "authenticated"] | tuple[Network, ...]
+RecipientsFrom = Literal["users", "ask", "any"] | Path
+
+
+def _parse_for(value: object) -> ForWhom:
+    if value in ("anyone", "authenticated"):
+        return "anyone" if value == "anyone" else "authenticated"
+    several = parse_several(value)
+    if not isinstance(several, tuple) or not several:
+        wrong(f"{shown(value)} names nobody", mend='"anyone", "authenticated", or ["192.0.2.0/24"]')
+    if isinstance(value, str) and "." not in value and ":" not in value:
+        wrong(f"there is no {shown(value)} in for", mend='"anyone", "authenticated", or ["192.0.2.0/24"]')
+    return tuple(parse_network(network) for network in several)
+
+
+def _parse_recipients(value: object) -> RecipientsFrom:
+    match value:
+        case Path():
+            return value
+        case "users" | "ask" | "any":
+            return value
+    text = parse_text(value)
+    if not text.startswith("file:") or text == "file:":
+        wrong(f"recipients can't be known from {shown(text)}", mend='"users", "ask", "file:recipients.txt", or "any"')
+    return parse_path(Written.of(text[5:], value.folder) if isinstance(value, Written) else text[5:])
+
+
+def _parse_hosts(value: object) -> tuple[Endpoint, ...]:
+    return tuple(parse_endpoint(host, port=SMTP_PORT) for host in parse_several(value))
+
+
+def _show_for(value: ForWhom) -> str:
+    return value if isinstance(value, str) else ", ".join(map(str, value))
+
+
+def _show_recipients(value: RecipientsFrom) -> str:
+    return f"file:{value}" if isinstance(value, Path) else value
+
+
+_TEXTS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
+
+class Deliver(Section):
+    """One way of delivery. relay and lmtp connect to `hosts`, in order; lmtp may have a `socket` instead."""
+
+    by: Literal["maildir", "relay", "lmtp", "discard"] = Field(description="The way: maildir, relay, lmtp or discard.")
+    hosts: Annotated[
+        tuple[Endpoint, ...],
+        PlainValidator(_parse_hosts),
+        Kind("host:port, one or several", lambda hosts: ", ".join(map(str, hosts))),
+        PlainSerializer(lambda hosts: [str(host) for host in hosts]),
+        WithJsonSchema(_TEXTS_SCHEMA),
+    ] = Field(
+        default=(), description="The servers that take the mail, tried in this order; relay's default port is 25."
+    )
+    socket: AnyPath | None = Field(default=None, description="A local socket, for lmtp.")
+    tls: Literal["none", "starttls", "required", "implicit"] = Field(
+        default="starttls",
+        description="Whether the connection is encrypted: when offered (starttls), always (required, implicit).",
+    )
+    user: Text | None = Field(default=None, description="The name to authenticate with, over TLS only.")
+    password: SecretText | None = Field(default=None, description="The password to authenticate with.")
+    helo: Text | None = Field(default=None, description="The name said in EHLO, if not the server's own.")
+
+    def __str__(self) -> str:
+        target = str(self.socket) if self.socket else ", ".join(map(str, self.hosts))
+        return f"{self.by} {target}".strip()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        way, _, target = value.strip().partition(" ")
+        target = target.strip()
+        if way in _LATER:
+            wrong(f"{_LATER[way]} in this version", mend=f"deliver = {_WAYS}")
+        match way:
+            case "maildir" | "discard" if not target:
+                return {"by": way}
+            case "relay" if target:
+                return {"by": way, "hosts": [parse_endpoint(target, port=SMTP_PORT)]}
+            case "lmtp" if target.startswith(("/", "./", "../")):
+                folder = value.folder if isinstance(value, Written) else Path()
+                return {"by": way, "socket": Written.of(target, folder), "tls": "none"}
+            case "lmtp" if target:
+                return {"by": way, "hosts": [parse_endpoint(target, port=LMTP_PORT)], "tls": "none"}
+            case "relay" | "lmtp":
+                wrong(f'"{way}" doesn\'t say where to', mend=f'deliver = "{way} 127.0.0.1:2525"')
+            case _:
+                wrong(f"{shown(value)} is no way of delivery", mend=f"deliver = {_WAYS}")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Deliver:
+        connects = self.by in {"relay", "lmtp"}
+        if connects and not self.hosts and not self.socket:
+            wrong(f'"{self.by}" doesn\'t say where to', mend='hosts = ["10.0.0.5:25"]')
+        if self.socket and (self.by != "lmtp" or self.hosts):
+            wrong("socket is for lmtp, and instead of hosts", mend="remove socket or hosts")
+        if not connects and (self.hosts or self.user):
+            wrong(f'"{self.by}" connects to nothing', mend="remove hosts, user and password")
+        if (self.user is None) != (self.password is None):
+            wrong("user and password belong together", mend="give both or neither")
+        if self.user is not None and self.tls not in {"required", "implicit"}:
+            wrong("a password never goes over a connection that may be plain", mend='tls = "required"')
+        return self
+
+
+class Route(Section):
+    """Mail for the recipients that `match`; the first route that matches wins."""
+
+    match: Texts = Field(description='Patterns of recipients, such as "*@example.org"; `*` stands for any characters.')
+    deliver: Deliver = Field(
+        description='"maildir", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", "discard", or a table as below.'
+    )
+    for_whom: Annotated[
+        ForWhom,
+        Filled('"anyone"; "authenticated" where every domain matches'),
+        PlainValidator(_parse_for),
+        Kind("anyone, authenticated, or networks", _show_for),
+        PlainSerializer(_show_for),
+        WithJsonSchema(_TEXTS_SCHEMA),
+    ] = Field(
+        default="anyone",
+        alias="for",
+        description='Whose mail is taken: "anyone", "authenticated", or a list of networks.',
+    )
+    recipients: Annotated[
+        RecipientsFrom,
+        Filled('"users" for maildir, "ask" for relay and lmtp; "any" for discard and where every domain matches'),
+        PlainValidator(_parse_recipients),
+        Kind("users, ask, any, or file:PATH", _show_recipients),
+        PlainSerializer(_show_recipients),
+        WithJsonSchema({"type": "string"}),
+    ] = Field(
+        default="users",
+        description="How it is known at RCPT that a recipient exists: our users, asking the next server, a file with "
+        "one address a line, or any.",
+    )
+    handover: Literal["queue", "before-reply"] = Field(
+        default="queue", description="Whether mail is queued, or given to the next server before the sender hears 250."
+    )
+
+    @property
+    def matches_every_domain(self) -> bool:
+        """Whether some pattern fits domains that nobody owns together: `*`, `ann@*`, `*@*.org`."""
+        return any(not _is_bounded(pattern) for pattern in self.match)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, value: Any) -> Any:
+        """The defaults that depend on other keys."""
+        if not isinstance(value, Mapping):
+            return value
+        filled = dict(value)
+        patterns = parse_several(filled.get("match", ()))
+        wide = isinstance(patterns, tuple) and any(isinstance(one, str) and not _is_bounded(one) for one in patterns)
+        deliver = filled.get("deliver", "")
+        by = deliver.get("by", "") if isinstance(deliver, Mapping) else str(deliver).partition(" ")[0]
+        if "for" not in filled and "for_whom" not in filled and wide:
+            filled["for"] = "authenticated"
+        if "recipients" not in filled:
+            filled["recipients"] = (
+                "any" if wide or by == "discard" else {"relay": "ask", "lmtp": "ask"}.get(by, "users")
+            )
+        return filled
+
+
+def _is_bounded(pattern: str) -> bool:
+    """Whether the pattern's domain is one, or the subdomains of one with at least two labels."""
+    _, at, domain = pattern.rpartition("@")
+    if not at:
+        return pattern.lower() == "postmaster"
+    if "*" not in domain:
+        return True
+    return "." in domain.rpartition("*")[2].strip(".")

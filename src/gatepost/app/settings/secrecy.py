@@ -1,0 +1,23 @@
+"""Which keys hold secrets, so that no report, listing or page shows what somebody else mustn't read."""
+
+from __future__ import annotations
+
+from gatepost.app.settings.problems import KeyPath
+
+HIDDEN = "…"
+_SECRET_KEYS = {"password", "scram"}
+_SECRET_PROPERTIES = ("password", "passwd", "secret", "token", "credential")
+
+
+def is_secret(path: KeyPath) -> bool:
+    """Whether the value at `path` is a secret: a secret key of ours, or a plugin's property that sounds like one."""
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    if name in _SECRET_KEYS:
+        return True
+    word = name.lower()
+    return "properties" in path and (word.endswith("key") or any(secret in word for secret in _SECRET_PROPERTIES))
+
+
+def refers_elsewhere(text: str) -> bool:
+    """Whether a secret's text only says where the secret is: `env:NAME` or `@file`."""
+    return text.startswith(("env:", "@"))

@@ -1,0 +1,388 @@
+"""One worker: stores, a generation, listeners and delivery, begun in order and ended in reverse.
+
+The same worker serves an application that embeds it, `gatepost run`, and each process under a supervisor; only what is
+handed in differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gatepost.app.gates import delivery_routes, gates, hop
+from gatepost.app.generation import Generation, Surroundings, load_plugins, make_generation
+from gatepost.app.next_server import CallAhead, HandOvers
+from gatepost.app.observing import Observer, Say, session_facts
+from gatepost.app.reloading import check_reloadable
+from gatepost.app.settings.root import Listener, Settings
+from gatepost.app.stores import Stores
+from gatepost.delivery import Contexts, Destinations, Dialer, Policy, Runner, Schedule
+from gatepost.delivery.connection import Timeouts
+from gatepost.delivery.route import Routes
+from gatepost.model import Path, Ticket
+from gatepost.net import Stream, listen
+from gatepost.net.certificates import Certificates, Pair, client_context
+from gatepost.net.listener import Listener as NetListener
+from gatepost.net.resolver import Resolver
+from gatepost.plugins.python import Loaded
+from gatepost.serving.limits import SessionCounter, SessionLimits
+from gatepost.serving.patience import LoopPatience, SystemClock
+from gatepost.serving.reception import Reception
+from gatepost.serving.repeats import Repeats
+from gatepost.serving.tokens import Tokens
+from gatepost.store import Spool, SpoolError
+from gatepost.store.embedded import find_shards, open_shard
+from gatepost.store.files import RealFiles
+
+log = logging.getLogger("gatepost")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A listener that is listening."""
+
+    settings: Listener
+    address: tuple[str, int]
+
+
+class Worker:
+    """Serves until stopped. Invariant: what `start` has begun, `stop` ends, once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        plugins: Sequence[Loaded] = (),
+        on_error: Callable[[BaseException], None] | None = None,
+        shard: int = 0,
+        workers: int = 1,
+        counter: SessionCounter | None = None,
+        say: Say | None = None,
+    ) -> None:
+        """`plugins` come after those of the settings; `on_error` hears what hooks raise.
+
+        `workers` of them share the data folder, this one owns `shard`; `counter` may be shared with the others. `say`
+        takes an event and its facts for each session and delivery.
+        """
+        self.settings = settings
+        self._own_plugins = tuple(plugins)
+        self._on_error = on_error
+        self._shard = shard
+        self._workers = workers
+        self.say = say
+        self.stores: Stores
+        self.generation: Generation
+        self.generations = 1
+        """How many there have been, the present one included."""
+        self.certificates: Certificates | None = None
+        self.adopted: list[Spool] = []
+        """Spools of shards beyond the number of workers: delivered from, received into by nobody."""
+        self.listeners: dict[str, Bound] = {}
+        self._patience = LoopPatience()
+        self._resolver = Resolver()
+        self._sessions: set[Reception] = set()
+        self._all_ended = asyncio.Event()
+        self._listening: list[NetListener] = []
+        self._prepared: _Prepared | None = None
+        self._retired: list[Generation] = []
+        self._runners: list[tuple[Runner, asyncio.Task[None]]] = []
+        self._routes = Routes(())
+        self._domains: frozenset[str] = frozenset()
+        self._destinations: Destinations | None = None
+        self._around: Surroundings
+        self._counter = counter or SessionCounter(_session_limits(settings))
+
+    # ── beginning ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, sockets: Mapping[str, socket.socket] | None = None) -> None:
+        """Open everything, listen last. With `sockets` (by listener name) nothing is bound here."""
+        settings = self.settings
+        self.stores = await Stores.open(settings, self._shard, workers=self._workers, on_error=self._on_error)
+        try:
+            tokens = Tokens(self._shard, time.time)
+            self._around = Surroundings(
+                spool=self.stores.spool,
+                clock=SystemClock(),
+                patience=self._patience,
+                recorder=self.stores.recorder,
+                counter=self._counter,
+                tokens=tokens,
+                repeats=Repeats(self.stores.ledger),
+                users=self.stores.users,
+                files=self.stores.files,
+                facts=self.stores.ledger,
+                resolver=self._resolver,
+                certificate=self.stores.certificate,
+                lookup=self._resolver.reverse,
+                may_send_as=self.stores.users.may_send_as,
+                has_room=self.stores.has_room,
+            )
+            self.certificates = self.stores.certificates
+            self._destinations = destinations(settings)
+            first = await self._make(settings)
+            await first.generation.open()
+            self.generation, self._routes, self._domains = first.generation, first.routes, first.domains
+            if self.stores.delivers:
+                self._deliver_from(self.stores.spool)
+                await self._adopt()
+            for listener in settings.listen:
+                await self._listen(listener, (sockets or {}).get(listener.name))
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def _make(self, settings: Settings) -> _Prepared:
+        """All that settings come to, beside what there is. Nothing is opened, nothing changes."""
+        loaded = await load_plugins(settings.plugin)
+        try:
+            return self._join(settings, [*loaded, *self._own_plugins])
+        except BaseException:
+            for plugin in reversed(loaded):
+                await plugin.close()
+            raise
+
+    def _join(self, settings: Settings, plugins: Sequence[Loaded]) -> _Prepared:
+        assert self._destinations is not None
+        ahead = CallAhead(self._destinations, self.stores.ledger, settings.hostname)
+        over = HandOvers(self._destinations)
+        made = gates(
+            settings,
+            known=self.stores.users.exists,
+            ask=lambda route: ahead.existence(hop(route)),
+            hand_over=lambda route: over.pair(hop(route)),
+        )
+        around = self._around
+        certificates = self.certificates
+        if settings.tls != self.settings.tls:
+            certificates = Certificates([Pair(one.chain, one.key) for one in settings.tls.certificate])
+            around = replace(around, certificate=certificates.context)
+        generation = make_generation(settings, plugins, made, around)
+        return _Prepared(generation, around, certificates, delivery_routes(settings), _own_domains(settings))
+
+    async def _listen(self, listener: Listener, bound: socket.socket | None) -> None:
+        name = listener.name
+        implicit = listener.tls == "implicit"
+
+        def context() -> ssl.SSLContext:
+            assert self._around.certificate is not None, "load refuses TLS without a certificate"
+            return self._around.certificate(name)
+
+        async def serve(stream: Stream) -> None:
+            generation = self.generation
+            reception = Reception(generation.places[name], stream, tls=implicit)
+            self._sessions.add(reception)
+            generation.begin_session()
+            try:
+                await reception.run()
+            finally:
+                self._sessions.discard(reception)
+                generation.end_session()
+                if (say := self.say) is not None:
+                    say("session", session_facts(reception))
+                if not self._sessions:
+                    self._all_ended.set()
+
+        where = bound if bound is not None else (listener.address.host, listener.address.port)
+        tls = context if implicit else None
+        listening = await listen(where, serve, tls=tls, handshake_s=self.settings.limits.tls_timeout)
+        self._listening.append(listening)
+        self.listeners[name] = Bound(listener, listening.address)
+
+    def _deliver_from(self, spool: Spool) -> None:
+        settings, tokens = self.settings, self._around.tokens
+        assert self._destinations is not None
+        runner = Runner(
+            spool,
+            lambda: self._routes,
+            self.stores.maildrop,
+            self._destinations,
+            Policy(
+                hostname=settings.hostname,
+                postmaster=Path.parse("postmaster", bare_postmaster=True),
+                is_own=lambda path: path.domain in self._domains,
+                new_ticket=lambda: Ticket(tokens.next(), 1),
+            ),
+            Observer(self.stores.recorder, lambda: self.generation, lambda: self.say),
+            clock=time.time,
+            chance=random.random,
+            schedule=Schedule(settings.delivery.first, settings.delivery.max, settings.delivery.expire),
+            is_reception_busy=lambda: len(self._sessions) > 20,
+        )
+        self._runners.append((runner, asyncio.create_task(runner.run(), name="delivery")))
+
+    async def _adopt(self) -> None:
+        """Take up the shards that belong to no worker any more, so that what is in them is delivered."""
+        if self.settings.data is None:
+            return
+        files = RealFiles()
+        shards = await asyncio.get_running_loop().run_in_executor(
+            None, find_shards, self.settings.data / "shards", files
+        )
+        for folder in shards:
+            if not _falls_to(folder.name, self._shard, self._workers):
+                continue
+            try:
+                spool = await open_shard(folder, files, time.time, on_damage=log.error)
+            except SpoolError as error:
+                log.error("what is in %s isn't delivered: %s", folder, error)
+                continue
+            self.adopted.append(spool)
+            self._deliver_from(spool)
+
+    # ── while it runs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def sessions(self) -> int:
+        """Sessions at this moment."""
+        return len(self._sessions)
+
+    @property
+    def spools(self) -> tuple[Spool, ...]:
+        """Every spool this worker delivers from."""
+        return (self.stores.spool, *self.adopted) if self.stores.delivers else ()
+
+    async def reload(self, settings: Settings) -> None:
+        """Switch to other settings, or raise and change nothing. Sessions keep the generation they began with."""
+        await self.prepare(settings)
+        self.switch()
+
+    async def prepare(self, settings: Settings) -> None:
+        """Load and open what `settings` come to, beside what is in effect; `switch` or `abandon` follows.
+
+        NeedsRestart, PluginError, RouteError or CertificateError say why it can't be.
+        """
+        check_reloadable(self.settings, settings)
+        await self.abandon()
+        prepared = await self._make(settings)
+        await prepared.generation.open()
+        self._prepared = prepared
+
+    def switch(self) -> None:
+        """What was prepared takes effect, for sessions that begin from now on."""
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None, "prepare comes first"
+        before, self.generation = self.generation, prepared.generation
+        self.settings, self._around = prepared.generation.settings, prepared.around
+        self.certificates = prepared.certificates
+        self._routes, self._domains = prepared.routes, prepared.domains
+        self.generations += 1
+        self._counter.limits = _session_limits(self.settings)
+        self._retired.append(before)
+        self._patience.spawn(self._retire(before))
+
+    async def abandon(self) -> None:
+        """Close what was prepared, if anything was."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            await _close(prepared.generation)
+
+    async def _retire(self, generation: Generation) -> None:
+        """Close a generation's plugins once its last session has ended."""
+        await generation.unused()
+        self._retired.remove(generation)
+        await _close(generation)
+
+    def wake_delivery(self) -> None:
+        """Something may have become due."""
+        for runner, _ in self._runners:
+            runner.wake()
+
+    # ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def stop_accepting(self) -> None:
+        """No session begins any more. Sockets that were handed in stay open."""
+        for listening in self._listening:
+            await listening.close()
+        self._listening.clear()
+
+    async def stop(self, grace_s: float = 30.0) -> None:
+        """Accept nothing more, let transactions finish for `grace_s` seconds, then end everything in order."""
+        await self.stop_accepting()
+        self._all_ended.clear()
+        for session in tuple(self._sessions):
+            session.go_down()
+        if self._sessions:
+            try:
+                async with asyncio.timeout(grace_s):
+                    await self._all_ended.wait()
+            except TimeoutError:
+                for session in tuple(self._sessions):
+                    session.cut_off()
+        runners, self._runners = self._runners, []
+        await asyncio.gather(*(runner.stop(min(grace_s, 10.0)) for runner, _ in runners))
+        await asyncio.gather(*(running for _, running in runners))
+        if not runners and self._destinations is not None:
+            await self._destinations.close()
+        await self._patience.close()
+        await self.abandon()
+        for generation in self._retired:
+            await _close(generation)
+        if hasattr(self, "generation"):
+            await _close(self.generation)
+        await self._resolver.close()
+        for spool in self.adopted:
+            await spool.close()
+        if hasattr(self, "stores"):
+            await self.stores.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What settings come to, made but not in effect."""
+
+    generation: Generation
+    around: Surroundings
+    certificates: Certificates | None
+    routes: Routes
+    domains: frozenset[str]
+
+
+async def _close(generation: Generation) -> None:
+    for error in await generation.close():
+        log.error("a plugin couldn't be closed", exc_info=error)
+
+
+def _session_limits(settings: Settings) -> SessionLimits:
+    return SessionLimits(settings.limits.sessions, settings.limits.sessions_per_peer)
+
+
+def _falls_to(name: str, shard: int, workers: int) -> bool:
+    """Whether a shard's folder, beyond those of the workers, is for this worker to take up."""
+    if not name.isdecimal():
+        return shard == 0
+    return int(name) >= workers and int(name) % workers == shard
+
+
+def destinations(settings: Settings) -> Destinations:
+    """Next servers as the settings want them to be spoken to."""
+    delivery = settings.delivery
+    dialer = Dialer(
+        settings.hostname,
+        timeouts=Timeouts(
+            connect=delivery.connect_timeout,
+            greeting=delivery.greeting_timeout,
+            command=delivery.command_timeout,
+            data=delivery.data_timeout,
+            block=delivery.block_timeout,
+            end=delivery.end_timeout,
+        ),
+        contexts=Contexts(offered=client_context(verify=False), required=client_context(verify=True)),
+    )
+    return Destinations(dialer, concurrency=delivery.concurrency, kept_s=delivery.reuse)
+
+
+def _own_domains(settings: Settings) -> frozenset[str]:
+    """The domains whose senders are ours, and hear of failures."""
+    return frozenset(domain for route in settings.route for match in route.match if (domain := _own_domain(match)))
+
+
+def _own_domain(match: str) -> str:
+    """The domain a pattern is about, if it is one; a sender of it is one of ours."""
+    domain = match.rpartition("@")[2]
+    return "" if "*" in domain else domain.lower()

@@ -1,0 +1,1 @@
+"""The built-in policies: ordinary Python plugins. Source: `gatepost.checks.header:Header`."""

@@ -1,0 +1,192 @@
+"""One attempt to give a message to a next server, or to ask it about one: its hosts in order, until each recipient has
+an answer.
+
+Strategy: recipients wait; a host is asked over as many sessions and messages as it needs (RCPTMAX, MAILMAX, 452 for
+"enough in one message"), and whoever it puts off before the end of data is offered to the next host. After the end of
+data nobody is: the host may have the message, and another one would be a second copy (U1). What is for all recipients
+or for none goes in one message, to the next host only as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from gatepost.content.headers import read_section
+from gatepost.delivery.connection import Connection, Unreachable
+from gatepost.delivery.route import Hop, Host
+from gatepost.model import Blob, Body, Bytes, Envelope, Path, Recipient, Reply
+from gatepost.wire.smtp.client_events import NOT_SENT, Outcome, Phase, Purpose, Transaction
+
+_TOO_MANY = 452  # rfc5321#4.5.3.1.10
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message for some recipients of one destination. `smtputf8`: the content needs RFC 6531; `is_for_all`: nobody
+    gets it where one of them is refused before the content.
+    """
+
+    sender: Path
+    recipients: tuple[Recipient, ...]
+    content: Blob
+    body: Body = Body.SEVEN_BIT
+    smtputf8: bool = False
+    is_for_all: bool = False
+
+    @classmethod
+    def of(
+        cls, envelope: Envelope, recipients: Iterable[Recipient], content: Blob, *, is_for_all: bool = False
+    ) -> Letter:
+        """The letter to some of an envelope's recipients."""
+        # what the client declared needs RFC 6531 only if the header section isn't ASCII; addresses speak for themselves
+        smtputf8 = envelope.smtputf8 and not read_section(content).raw.isascii()
+        return cls(envelope.sender, tuple(recipients), content, envelope.body, smtputf8, is_for_all)
+
+    def transaction(self, batch: tuple[Recipient, ...]) -> Transaction:
+        """The command sequence for some of the recipients."""
+        purpose = Purpose.MESSAGE_TO_ALL if self.is_for_all else Purpose.MESSAGE
+        return Transaction(self.sender, batch, self.content.size, self.body, self.smtputf8, purpose)
+
+
+_NOTHING = Bytes(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A question about some recipients of one destination: would a message from this sender be taken?
+
+    `size` in octets, 0 where it isn't known.
+    """
+
+    sender: Path
+    recipients: tuple[Recipient, ...]
+    size: int = 0
+    body: Body = Body.SEVEN_BIT
+    content: Blob = _NOTHING
+    is_for_all: bool = False
+
+    def transaction(self, batch: tuple[Recipient, ...]) -> Transaction:
+        """The command sequence for some of the recipients."""
+        return Transaction(self.sender, batch, self.size, self.body, purpose=Purpose.PROBE)
+
+
+Errand = Letter | Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A recipient's outcome, and which host it came from."""
+
+    outcome: Outcome
+    host: Host
+
+
+Take = Callable[[Host], Awaitable[Connection | Unreachable]]
+Give = Callable[[Connection], None]
+
+
+class Attempt:
+    """One errand, one hop. Invariant: a recipient is waiting, or has its answer."""
+
+    def __init__(self, hop: Hop, errand: Errand, take: Take, give: Give) -> None:
+        self._hop = hop
+        self._errand = errand
+        self._take = take
+        self._give = give
+        self._waiting = list(errand.recipients)
+        self._answers: dict[Recipient, Answered] = {}
+        self.unreachable: Unreachable | None = None
+        """Set after `run` if no host at all could be talked to."""
+
+    async def run(self) -> list[Answered]:
+        """Every recipient's answer, in order."""
+        was_reached = False
+        failure: Unreachable | None = None
+        for host in self._hop.hosts:
+            result = await self._ask(host)
+            failure = result or failure
+            was_reached = was_reached or result is None
+            self._waiting = self._whom_to_ask_elsewhere()
+            if not self._waiting:
+                break
+        self.unreachable = None if was_reached else failure
+        return [self._answers[recipient] for recipient in self._errand.recipients]
+
+    def _whom_to_ask_elsewhere(self) -> list[Recipient]:
+        recipients = self._errand.recipients
+        again = {recipient for recipient in recipients if _may_go_elsewhere(self._answers[recipient].outcome)}
+        if self._errand.is_for_all and len(again) < len(set(recipients)):
+            return []
+        return [recipient for recipient in recipients if recipient in again]
+
+    async def _ask(self, host: Host) -> Unreachable | None:
+        """One host, over as many sessions as it takes; afterwards nobody waits."""
+        while self._waiting:
+            connection = await self._take(host)
+            if isinstance(connection, Unreachable):
+                for recipient in self._waiting:
+                    self._note(host, Outcome(recipient, connection.reply, connection.phase, is_ours=True))
+                self._waiting = []
+                return connection
+            try:
+                await self._use(connection)
+            except BaseException:
+                connection.abort()
+                raise
+            finally:
+                self._give(connection)
+        return None
+
+    async def _use(self, connection: Connection) -> None:
+        """One session, over as many messages as it takes and gives; who still waits then needs another session."""
+        errand = self._errand
+        is_first = True  # what a new session says of itself too early is heard as the answer to its first message
+        while self._waiting and (is_first or connection.can_send):
+            is_first = False
+            batch = tuple(self._waiting)
+            if not errand.is_for_all:
+                batch = batch[: connection.recipients_at_once]
+            elif connection.recipients_max is not None and len(batch) > connection.recipients_max:
+                self._say_too_many(connection.host, connection.recipients_max)
+                return
+            outcomes = await connection.send(errand.transaction(batch), errand.content)
+            if connection.is_reused and connection.is_over and _has_come_too_late(outcomes):
+                return
+            connection.is_reused = True
+            is_enough = not errand.is_for_all and any(
+                o.reply.code != _TOO_MANY and o.phase is not Phase.SENDER for o in outcomes
+            )
+            later = {o.recipient for o in outcomes if is_enough and _is_too_many(o)}
+            for outcome in outcomes:
+                if outcome.recipient not in later:
+                    self._note(connection.host, outcome)
+            answered = set(batch) - later
+            self._waiting = [recipient for recipient in self._waiting if recipient not in answered]
+
+    def _say_too_many(self, host: Host, limit: int) -> None:
+        """What is for all and has more recipients than the host takes at once: nobody gets it."""
+        for at, recipient in enumerate(self._waiting):
+            if at < limit:
+                outcome = Outcome(recipient, NOT_SENT, Phase.RECIPIENT, is_ours=True)
+            else:  # the host's own word, said in EHLO instead of to RCPT
+                reply = Reply(_TOO_MANY, "4.5.3", f"no more than {limit} recipients at once")
+                outcome = Outcome(recipient, reply, Phase.RECIPIENT)
+            self._note(host, outcome)
+        self._waiting = []
+
+    def _note(self, host: Host, outcome: Outcome) -> None:
+        self._answers[outcome.recipient] = Answered(outcome, host)
+
+
+def _may_go_elsewhere(outcome: Outcome) -> bool:
+    return not (outcome.reply.is_positive or outcome.reply.is_permanent or outcome.phase is Phase.END_OF_DATA)
+
+
+def _is_too_many(outcome: Outcome) -> bool:
+    return outcome.phase is Phase.RECIPIENT and outcome.reply.code == _TOO_MANY
+
+
+def _has_come_too_late(outcomes: tuple[Outcome, ...]) -> bool:
+    """Whether a kept session had ended before the server heard of this message."""
+    return all(o.phase is Phase.SENDER and (o.is_ours or o.reply.code == 421) for o in outcomes)

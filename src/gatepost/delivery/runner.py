@@ -1,0 +1,265 @@
+"""Empties the spool: takes what is due, gives each entry to a task, settles what came of it.
+
+Strategy: leases bound what is in hand; the next look at the spool is made when something was committed, a task has
+ended, or the next entry falls due. A task groups its entry's recipients by what their routes say and asks each
+destination once. While reception is busy only a part of the places is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from gatepost.delivery.attempt import Letter
+from gatepost.delivery.destinations import Destinations
+from gatepost.delivery.notice import Policy
+from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
+from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Relay, Routes
+from gatepost.delivery.schedule import Schedule
+from gatepost.delivery.settlement import Result, Settlement, postpone, settle
+from gatepost.model import Recipient, Reply
+from gatepost.store import Entry, Fate, Spool, SpoolError
+from gatepost.wire.smtp.client_events import Outcome, Phase
+
+log = logging.getLogger("gatepost.delivery")
+
+_SHORTEST_S = 0.05  # a pause, so that an entry that is due but can't be read isn't asked for without end
+_BUSY_S = 1.0  # how often it is looked whether reception is still busy
+_GIVING_UP = frozenset({Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.CONTENT, Phase.END_OF_DATA})
+_NO_ROUTE = Reply(451, "4.4.4", "no route takes mail for this recipient")
+_NO_MAILBOX = Reply(550, "5.1.1", "there is no such mailbox")
+_BUG = Reply(451, "4.3.0", "delivery failed inside; the log has the reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is done at a time: entries in hand, and of those while reception is busy; seconds between retries of a
+    settlement that the disk refused, and the longest sleep without looking at the spool.
+    """
+
+    in_hand: int = 500
+    while_busy: int = 50
+    settle_again_s: float = 1.0
+    longest_sleep_s: float = 60.0
+
+
+class Runner:
+    """Delivery of one worker. Every lease it takes is settled, or given back when it stops."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        routes: Callable[[], Routes],
+        maildrop: Maildrop,
+        destinations: Destinations,
+        policy: Policy,
+        observer: Observer,
+        *,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        schedule: Schedule | None = None,
+        limits: Limits | None = None,
+        is_reception_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`routes` is asked for each entry, so that a reload counts at once. `clock` gives Unix time in seconds,
+        `chance` a fraction between 0 and 1. The runner takes over `spool.on_commit` while it runs.
+        """
+        self._spool = spool
+        self._routes = routes
+        self._maildrop = maildrop
+        self._destinations = destinations
+        self._policy = policy
+        self._observer = observer
+        self._clock = clock
+        self._chance = chance
+        self._schedule = schedule or Schedule()
+        self._limits = limits or Limits()
+        self._is_reception_busy = is_reception_busy
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+
+    async def run(self) -> None:
+        """Deliver until stopped (or cancelled, which leaves attempts under way to `stop`)."""
+        self._spool.on_commit = self.wake
+        while not self._is_stopping:
+            self._wake.clear()
+            if not await self._take():
+                await self._sleep()
+
+    def wake(self) -> None:
+        """Look at the spool again: something may have become due, or reception has gone quiet."""
+        self._wake.set()
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Take nothing more; after `grace_s` seconds end what is under way and give its leases back."""
+        self._is_stopping = True
+        self._spool.on_commit = None
+        self._wake.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._destinations.close()
+
+    async def _take(self) -> bool:
+        """Start what is due, as far as there are places; whether there may be more."""
+        free = self._free()
+        if free <= 0:
+            return False
+        try:
+            entries = await self._spool.due(self._clock(), free)
+        except SpoolError as error:
+            log.error("the spool can't be read: %s", error)
+            return False
+        for entry in entries:
+            task = asyncio.get_running_loop().create_task(self._deliver(entry))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        return bool(entries)
+
+    def _free(self) -> int:
+        places = self._limits.while_busy if self._is_reception_busy() else self._limits.in_hand
+        return places - len(self._tasks)
+
+    async def _sleep(self) -> None:
+        pause = self._limits.longest_sleep_s
+        if self._free() > 0:  # else a task that ends will wake us
+            due = self._spool.next_due()
+            pause = pause if due is None else min(pause, max(due - self._clock(), _SHORTEST_S))
+        if self._is_reception_busy():
+            pause = min(pause, _BUSY_S)
+        try:
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a delivery task has ended in an error", exc_info=error)
+
+    async def _deliver(self, entry: Entry) -> None:
+        try:
+            results = await self._attempt(entry)
+        except BaseException:
+            self._spool.release_lease(entry.id)
+            raise
+        # from here on the lease ends with the settlement only: given back, the entry would be delivered once more
+        settlement = self._decide(entry, results)
+        await self._settle(entry, settlement)
+        self._tell(entry, settlement)
+
+    def _decide(self, entry: Entry, results: Sequence[Result]) -> Settlement:
+        now, chance = self._clock(), self._chance()
+        try:
+            return settle(entry, results, now=now, chance=chance, schedule=self._schedule, policy=self._policy)
+        except Exception:
+            log.exception("the settlement of %s has failed inside; it waits", entry.id)
+            return postpone(results, now=now, schedule=self._schedule)
+
+    async def _attempt(self, entry: Entry) -> list[Result]:
+        groups: dict[Action | None, list[Recipient]] = {}
+        routes = self._routes()
+        for recipient in entry.envelope.recipients:
+            route = routes.find(recipient.path)
+            groups.setdefault(None if route is None else route.action, []).append(recipient)
+        if len(groups) == 1:
+            [(action, recipients)] = groups.items()
+            return await self._carry_out(action, entry, recipients)
+        async with asyncio.TaskGroup() as together:
+            tasks = [
+                together.create_task(self._carry_out(action, entry, recipients))
+                for action, recipients in groups.items()
+            ]
+        return [result for task in tasks for result in task.result()]
+
+    async def _carry_out(self, action: Action | None, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
+        try:
+            match action:
+                case None:
+                    return [Result(recipient, Fate.LATER, _NO_ROUTE, is_ours=True) for recipient in recipients]
+                case Discard():
+                    return [Result(recipient, Fate.DONE) for recipient in recipients]
+                case Maildir():
+                    if len(recipients) == 1:  # no task for what nearly every message has
+                        return [await self._drop(entry, recipients[0])]
+                    return await asyncio.gather(*(self._drop(entry, recipient) for recipient in recipients))
+                case Relay() | Lmtp():
+                    return await self._send(action, entry, recipients)
+                case _:
+                    assert_never(action)
+        except Exception:  # a bug of ours must not lose mail, nor try it without end and pause
+            log.exception("the delivery of %s has failed inside", entry.id)
+            return [Result(recipient, Fate.LATER, _BUG, is_ours=True) for recipient in recipients]
+
+    async def _drop(self, entry: Entry, recipient: Recipient) -> Result:
+        try:
+            sender = entry.envelope.sender
+            await self._maildrop.deliver(entry.ticket, recipient, entry.content, sender=sender, fresh=entry.fresh)
+        except OSError as error:
+            reply = Reply(451, "4.2.0", f"the maildrop can't be written: {error.strerror or error}")
+            return Result(recipient, Fate.LATER, reply, is_ours=True)
+        except NoMailbox:
+            return Result(recipient, Fate.FAILED, _NO_MAILBOX, is_ours=True)
+        except Exception:
+            log.exception("the delivery of %s into the maildrop of %s has failed inside", entry.id, recipient)
+            return Result(recipient, Fate.LATER, _BUG, is_ours=True)
+        return Result(recipient, Fate.DONE)
+
+    async def _send(self, hop: Hop, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
+        answers = await self._destinations.deliver(hop, Letter.of(entry.envelope, recipients, entry.content))
+        return [
+            Result(
+                answer.outcome.recipient,
+                _fate(answer.outcome),
+                answer.outcome.reply,
+                answer.host,
+                answer.outcome.is_ours,
+            )
+            for answer in answers
+        ]
+
+    async def _settle(self, entry: Entry, settlement: Settlement) -> None:
+        """Until it is durable: what was delivered must not be delivered again because a disk is full for a while."""
+        pause = self._limits.settle_again_s
+        while True:
+            try:
+                await self._spool.settle(
+                    entry.id,
+                    settlement.outcomes,
+                    next_attempt=settlement.next_attempt,
+                    held=settlement.held,
+                    deposits=settlement.deposits,
+                )
+                return
+            except SpoolError as error:
+                log.error("what became of %s can't be written, it is tried again: %s", entry.id, error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 60 * self._limits.settle_again_s)
+
+    def _tell(self, entry: Entry, settlement: Settlement) -> None:
+        for result in settlement.results:
+            reply = result.reply
+            match result.fate:
+                case Fate.DONE:
+                    self._observer.delivered(entry, result.recipient, reply)
+                case Fate.LATER:
+                    self._observer.deferred(entry, result.recipient, reply or _BUG, settlement.next_attempt or 0.0)
+                case Fate.FAILED:
+                    self._observer.bounced(entry, result.recipient, reply or _BUG, settlement.told.value)
+                case _:
+                    assert_never(result.fate)
+
+
+def _fate(outcome: Outcome) -> Fate:
+    if outcome.reply.is_positive:
+        return Fate.DONE
+    return Fate.FAILED if outcome.reply.is_permanent and outcome.phase in _GIVING_UP else Fate.LATER

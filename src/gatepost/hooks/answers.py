@@ -1,0 +1,102 @@
+"""How a hook is called and what its answer means. Whatever a plugin does here ends in a value or in one exception.
+
+A hook may be a plain function or a coroutine function; it may raise anything, even what ends programs, and answer
+anything. What isn't an answer at its stage is an AnswerError, which goes the way of every other failure.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Container, Mapping, Sequence
+from types import CoroutineType
+from typing import Any
+
+from gatepost.hooks import stages
+from gatepost.hooks.effects import complaint
+from gatepost.hooks.ports import Patience
+from gatepost.hooks.verdicts import PROCEED, Verdict
+from gatepost.model import AddRecipient, Edit, Recipient
+
+
+class AnswerError(TypeError):
+    """A hook's answer isn't one; treated like any other failure."""
+
+
+def understand(
+    answer: Any,
+    stage: type[stages.Event],
+    subjects: Sequence[Recipient],
+    known: Container[Recipient] | None,
+    edits: Sequence[Edit],
+    never: tuple[type, ...],
+) -> Verdict | dict[Recipient, Verdict]:
+    """The verdict, or at `message` each recipient's; AnswerError if it is none, or one that the settings rule out.
+
+    `subjects` are those asked about, `known` all of the message (None at other stages), who may be named as well as
+    those whom the answer's own edits add.
+    """
+    if answer is None:
+        return PROCEED
+    if not isinstance(answer, Mapping):
+        _check(stage, answer, never)
+        verdict: Verdict = answer
+        return verdict
+    if known is None:
+        raise AnswerError(f'a verdict for each recipient is for "message" only, not "{stage.name}"')
+    added = [edit.recipient for edit in edits if isinstance(edit, AddRecipient)]
+    asked = {*subjects, *added}
+    each: dict[Recipient, Verdict] = {}
+    for recipient, one in answer.items():
+        if recipient not in known and recipient not in added:
+            raise AnswerError(f"{recipient!s} isn't a recipient of this message")
+        if one is not None:
+            _check(stage, one, never)
+            if recipient in asked:
+                each[recipient] = one
+    return each
+
+
+async def stepped(hook: CoroutineType[Any, Any, Any], seconds: float, patience: Patience) -> Any:
+    """A coroutine's result: by one step if it answers at once, else with patience. TimeoutError."""
+    try:
+        waiting_for = hook.send(None)
+    except StopIteration as stop:
+        return stop.value
+    except GeneratorExit as error:  # which would look like the end of the session
+        raise AnswerError("the hook raised GeneratorExit") from error
+    return await patience.within(seconds, hook, waiting_for)
+
+
+def without_secrets(line: str) -> str:
+    """The command line for those who mustn't see passwords: what follows AUTH's mechanism, or PASS, is hidden."""
+    words = line.split(None, 2)
+    match words[0].upper() if words else "":
+        case "AUTH" if len(words) > 2:
+            return f"{words[0]} {words[1]} ***"
+        case "PASS":
+            return f"{words[0]} ***"
+        case _:
+            return line
+
+
+def called(hook: Callable[[stages.Event], Any], event: stages.Event) -> Any:
+    try:
+        return hook(event)
+    except GeneratorExit as error:  # which would look like the end of the session
+        raise AnswerError("the hook raised GeneratorExit") from error
+
+
+async def preparing(prepare: Callable[[stages.Event], Any], event: stages.Event) -> Any:
+    """A preparation's result; whatever it raises is heard by whoever awaits it, and harms nobody else."""
+    try:
+        found = prepare(event)
+        return await found if inspect.isawaitable(found) else found
+    except (SystemExit, GeneratorExit) as error:
+        raise AnswerError(f"the preparation raised {type(error).__name__}") from error
+
+
+def _check(stage: type[stages.Event], verdict: object, never: tuple[type, ...]) -> None:
+    if wrong := complaint(stage, verdict):
+        raise AnswerError(wrong)
+    if isinstance(verdict, never):
+        raise AnswerError(f"the settings promise: never {type(verdict).__name__.lower()}")

@@ -1,0 +1,263 @@
+"""Verdicts and edits as plain data (dicts of texts, numbers, octets) and back: for the trace and for child processes.
+
+Plain data is what may cross a process or rest in a file; reading it back checks everything, since the other side may be
+a plugin gone mad: RecordError is the only way it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatepost.hooks.verdicts import (
+    PROCEED,
+    Accept,
+    Converse,
+    Credentials,
+    Deny,
+    Discard,
+    Hangup,
+    Identity,
+    Proceed,
+    Quarantine,
+    Refuse,
+    Respond,
+    Scope,
+    Take,
+    Verdict,
+)
+from gatepost.model import (
+    AddHeader,
+    AddRecipient,
+    Bytes,
+    ChangeHeader,
+    ChangeSender,
+    DeleteHeader,
+    Edit,
+    Path,
+    Recipient,
+    RemoveRecipient,
+    ReplaceBody,
+    ReplacePart,
+    Reply,
+    Split,
+)
+
+
+class RecordError(ValueError):
+    """The data isn't what it should be; the text says which."""
+
+
+_PLAIN_PROCEED: dict[str, Any] = {"say": "proceed"}
+
+
+def plain_reply(reply: Reply) -> list[Any]:
+    """[code, status, text]."""
+    return [reply.code, reply.status, reply.text]
+
+
+def read_reply(data: object) -> Reply:
+    """The reply; RecordError if it isn't one."""
+    match data:
+        case [int(code), str(status), str(text)]:
+            try:
+                return Reply(code, status, text)
+            except ValueError as error:
+                raise RecordError(str(error)) from error
+        case _:
+            raise RecordError(f"not a reply: {str(data)[:80]}")
+
+
+def plain_verdict(verdict: Verdict) -> dict[str, Any]:
+    """A dict whose "say" names the verdict."""
+    match verdict:
+        case Proceed():
+            return _PLAIN_PROCEED
+        case Accept(scope):
+            return {"say": "accept", "scope": scope.value}
+        case Refuse(reply):
+            if isinstance(reply, str):
+                return {"say": "refuse", "text": reply}
+            return {"say": "refuse", "reply": plain_reply(reply)}
+        case Quarantine(reason):
+            return {"say": "quarantine", "reason": reason}
+        case Discard(reason):
+            return {"say": "discard", "reason": reason}
+        case Take(reason):
+            return {"say": "take", "reason": reason}
+        case Hangup(reply):
+            return {"say": "hangup", "reply": plain_reply(reply)}
+        case Respond(reply):
+            return {"say": "respond", "reply": plain_reply(reply)}
+        case Converse(reply, lines, octets):
+            return {"say": "converse", "reply": plain_reply(reply), "lines": lines, "octets": octets}
+        case Identity(user, maildrop):
+            return {"say": "identity", "user": user, "maildrop": maildrop}
+        case Credentials(keys):
+            return {"say": "credentials", "keys": dict(keys)}
+        case Deny(reason):
+            return {"say": "deny", "reason": reason}
+
+
+def read_verdict(data: object) -> Verdict:
+    """The verdict; RecordError if it isn't one."""
+    match data:
+        case {"say": "proceed"}:
+            return PROCEED
+        case {"say": "accept", "scope": "stage" | "recipient" | "transaction" | "session" as scope}:
+            return Accept(Scope(scope))
+        case {"say": "refuse", "text": str(text)}:
+            return Refuse(text)
+        case {"say": "refuse", "reply": reply}:
+            return Refuse(read_reply(reply))
+        case {"say": "quarantine", "reason": str(reason)}:
+            return Quarantine(reason)
+        case {"say": "discard", "reason": str(reason)}:
+            return Discard(reason)
+        case {"say": "take", "reason": str(reason)}:
+            return Take(reason)
+        case {"say": "hangup", "reply": reply}:
+            return Hangup(read_reply(reply))
+        case {"say": "respond", "reply": reply}:
+            return Respond(read_reply(reply))
+        case {"say": "converse", "reply": reply, "lines": int() | None as lines, "octets": int(octets)}:
+            if octets < 1 or (lines is not None and lines < 1):
+                raise RecordError("limits of a conversation are numbers from 1")
+            return Converse(read_reply(reply), lines, octets)
+        case {"say": "identity", "user": str(user), "maildrop": str() | None as maildrop}:
+            return Identity(user, maildrop)
+        case {"say": "credentials", "keys": Mapping() as keys}:
+            return Credentials(dict(keys))
+        case {"say": "deny", "reason": str(reason)}:
+            return Deny(reason)
+        case _:
+            raise RecordError(f"not a verdict: {str(data)[:80]}")
+
+
+def plain_recipient(recipient: Recipient) -> list[Any]:
+    """[address as written, parameters]."""
+    return [recipient.path.raw or recipient.address, dict(recipient.parameters)]
+
+
+def read_recipient(data: object) -> Recipient:
+    """The recipient; RecordError if it isn't one."""
+    match data:
+        case [str(address), Mapping() as parameters]:
+            path = _path(address)
+            if not path:
+                raise RecordError("nobody can't be a recipient")
+            return Recipient(path, {str(key): str(value) for key, value in parameters.items()})
+        case _:
+            raise RecordError(f"not a recipient: {str(data)[:80]}")
+
+
+def plain_edit(edit: Edit) -> dict[str, Any]:
+    """A dict whose "edit" names the edit. A replaced body goes with its octets."""
+    match edit:
+        case AddHeader(name, value, at):
+            return {"edit": "add-header", "name": name, "value": value, "at": at}
+        case ChangeHeader(name, value, occurrence):
+            return {"edit": "change-header", "name": name, "value": value, "occurrence": occurrence}
+        case DeleteHeader(name, occurrence):
+            return {"edit": "delete-header", "name": name, "occurrence": occurrence}
+        case ReplaceBody(body):
+            return {"edit": "replace-body", "body": body.read()}
+        case ReplacePart(index, content):
+            return {"edit": "replace-part", "index": index, "content": content}
+        case AddRecipient(recipient):
+            return {"edit": "add-recipient", "recipient": plain_recipient(recipient)}
+        case RemoveRecipient(recipient):
+            return {"edit": "remove-recipient", "recipient": plain_recipient(recipient)}
+        case ChangeSender(sender):
+            return {"edit": "change-sender", "sender": sender.raw or sender.address}
+        case Split(recipients, edits):
+            return {
+                "edit": "split",
+                "recipients": [plain_recipient(recipient) for recipient in recipients],
+                "edits": [plain_edit(inner) for inner in edits],
+            }
+
+
+def read_edit(data: object) -> Edit:
+    """The edit; RecordError if it isn't one."""
+    try:
+        return _read_edit(data)
+    except ValueError as error:
+        raise error if isinstance(error, RecordError) else RecordError(str(error)) from error
+
+
+def _read_edit(data: object) -> Edit:
+    match data:
+        case {"edit": "add-header", "name": str(name), "value": str(value), "at": int() | None as at}:
+            return AddHeader(name, value, at)
+        case {"edit": "change-header", "name": str(name), "value": str(value), "occurrence": int(occurrence)}:
+            return ChangeHeader(name, value, occurrence)
+        case {"edit": "delete-header", "name": str(name), "occurrence": int() | None as which}:
+            return DeleteHeader(name, which)
+        case {"edit": "replace-body", "body": bytes(body)}:
+            return ReplaceBody(Bytes(body))
+        case {"edit": "replace-part", "index": int(index), "content": bytes(content)} if not isinstance(index, bool):
+            return ReplacePart(index, content)
+        case {"edit": "add-recipient", "recipient": recipient}:
+            return AddRecipient(read_recipient(recipient))
+        case {"edit": "remove-recipient", "recipient": recipient}:
+            return RemoveRecipient(read_recipient(recipient))
+        case {"edit": "change-sender", "sender": str(sender)}:
+            return ChangeSender(_path(sender))
+        case {"edit": "split", "recipients": [*recipients], "edits": [*edits]}:
+            members = tuple(read_recipient(recipient) for recipient in recipients)
+            return Split(members, tuple(_content_edit(inner) for inner in edits))
+        case _:
+            raise RecordError(f"not an edit: {str(data)[:80]}")
+
+
+def describe_edit(edit: Edit) -> str:
+    """One line for a person: `+ X-Spam: yes`, `- Subject`, `→ bob@example.org`."""
+    match edit:
+        case AddHeader(name, value):
+            return f"+ {name}: {value}"
+        case ChangeHeader(name, value):
+            return f"{name} := {value}"
+        case DeleteHeader(name):
+            return f"- {name}"
+        case ReplaceBody(body):
+            return f"body replaced, {body.size} octets"
+        case ReplacePart(index, content):
+            return f"part {index} replaced, {len(content)} octets"
+        case AddRecipient(recipient):
+            return f"+ <{recipient}>"
+        case RemoveRecipient(recipient):
+            return f"- <{recipient}>"
+        case ChangeSender(sender):
+            return f"from := <{sender}>"
+        case Split(recipients, edits):
+            inner = ", ".join(describe_edit(one) for one in edits)
+            return f"for {', '.join(f'<{recipient}>' for recipient in recipients)}: {inner}"
+
+
+def _content_edit(data: object) -> AddHeader | ChangeHeader | DeleteHeader | ReplaceBody | ReplacePart:
+    edit = read_edit(data)
+    if isinstance(edit, AddRecipient | RemoveRecipient | ChangeSender | Split):
+        raise RecordError("only the content can differ within one message")
+    return edit
+
+
+def _path(address: str) -> Path:
+    try:
+        return Path.parse(address, bare_postmaster=True)
+    except ValueError as error:
+        raise RecordError(f"not an address: {address[:80]!r}: {error}") from error
+
+
+__all__ = [
+    "RecordError",
+    "describe_edit",
+    "plain_edit",
+    "plain_recipient",
+    "plain_reply",
+    "plain_verdict",
+    "read_edit",
+    "read_recipient",
+    "read_reply",
+    "read_verdict",
+]

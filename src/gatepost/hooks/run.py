@@ -1,0 +1,464 @@
+"""One question on its way through a chain: who is concerned, whose turn it is, whose answer counts.
+
+A binding gets an event of its own; its answer is checked before its edits are applied, so that an answer which is none
+takes its edits with it. What the house refuses nobody can allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import Any, Protocol, cast
+
+from gatepost.hooks import stages
+from gatepost.hooks.answers import AnswerError, called, preparing, stepped, understand, without_secrets
+from gatepost.hooks.bindings import HOUSE_PRIORITY, Binding, OnFailure
+from gatepost.hooks.breaker import BreakerOpen
+from gatepost.hooks.effects import is_judging
+from gatepost.hooks.fold import ends_chain, graver
+from gatepost.hooks.ports import Patience, Recorder
+from gatepost.hooks.questions import House, Outcome, Question
+from gatepost.hooks.records import describe_edit, plain_verdict
+from gatepost.hooks.replies import success
+from gatepost.hooks.session import ServerView, Standing
+from gatepost.hooks.transaction import Snapshot
+from gatepost.hooks.verdicts import PROCEED, VERDICTS, Accept, Discard, Quarantine, Refuse, Scope, Verdict
+from gatepost.model import AddRecipient, Edit, Recipient, Reply
+
+FAILED = Reply(451, "4.3.0", "a check couldn't be made, try again later")
+_TAKES_ENVELOPE = (stages.Data, stages.Headers, stages.Message)
+_TAKES_SUBJECTS = (stages.Headers, stages.Message)
+
+
+class Budgets(Protocol):
+    def __call__(self, stage: type[stages.Event]) -> float:
+        """Seconds that a question of this stage may take in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every run needs; made once for a dispatcher."""
+
+    server: ServerView
+    house: House
+    monotonic: Callable[[], float]
+    patience: Patience
+    recorder: Recorder
+    budget: Budgets
+    never: tuple[type, ...]
+
+
+class Run:
+    """One question on its way through the chain. `outcome` is what has come of it so far."""
+
+    __slots__ = (
+        "_added",
+        "_d",
+        "_deadline",
+        "_each",
+        "_may_relay",
+        "_prepared",
+        "_prior",
+        "_silenced",
+        "is_over",
+        "outcome",
+        "question",
+    )
+
+    def __init__(self, d: Means, question: Question, outcome: Outcome, subjects: Sequence[Recipient] | None) -> None:
+        self._d = d
+        self.question = question
+        self.outcome = outcome
+        self._each = None if subjects is None else outcome.each
+        self._deadline = 0.0
+        self._may_relay = False
+        self._silenced: set[Recipient | None] | None = None
+        """For whom an Accept has silenced the rest of this chain; None stands for the question as a whole."""
+        self._prepared: dict[int, Any] | None = None
+        self._prior: tuple[Snapshot, bool, bool] | None = None
+        self._added: list[Recipient] = []
+        self.is_over = False
+        transaction = question.transaction
+        if transaction is not None and question.stage is stages.Recipient:
+            session = question.session
+            self._prior = (transaction.snapshot(), transaction.standing.silenced, session.standing.silenced)
+        if subjects is not None and transaction is not None:
+            for recipient in subjects:
+                standing = transaction.standings.get(recipient)
+                if standing is not None and standing.discard is not None:
+                    outcome.each[recipient] = (Discard(standing.discard), "earlier")
+                else:
+                    outcome.each[recipient] = (PROCEED, "house")
+            self.is_over = not self._remaining()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the chain has ended in something that keeps the recipient or command out."""
+        return self.is_over and not isinstance(self.outcome.verdict, Discard)
+
+    # ── preparing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self, chain: Iterable[Binding]) -> None:
+        """Start every concerned binding's preparation at once; the questions still come in order."""
+        self._prepared = {}
+        for binding in chain:
+            if binding.prepare is not None and self._concerns(binding):
+                looking = stages.Turn(binding.properties, 0.0, self._d.monotonic, is_open=False)
+                event = self._event(looking, binding, tuple(self.outcome.each))
+                self._prepared[id(binding)] = self._d.patience.spawn(preparing(binding.prepare, event))
+
+    def end_preparations(self) -> None:
+        """Nobody waits for them any more."""
+        for preparation in (self._prepared or {}).values():
+            preparation.cancel()
+
+    # ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def ask_house(self) -> None:
+        """The house, where it has an opinion. Its refusal outweighs everything that was said before."""
+        if self.question.stage not in self._d.house.stages:
+            return
+        began = self._d.monotonic()
+        granted = self._may_relay or may_relay(self.question)
+        await self.hear_house(self._d.house.ask(self.question, may_relay=granted), began)
+
+    async def hear_house(self, said: Verdict | Awaitable[Verdict], began: float) -> None:
+        """What the house says, perhaps after a while."""
+        waited = type(said) not in VERDICTS
+        verdict = await cast(Awaitable[Verdict], said) if waited else cast(Verdict, said)
+        if verdict is not PROCEED and isinstance(self.outcome.verdict, Discard):
+            self.outcome.verdict = PROCEED
+        self._count(verdict, "house", None)
+        if waited or verdict is not PROCEED:  # what took time, or decided, is worth an entry
+            facts = self._facts("house", HOUSE_PRIORITY, began)
+            facts["verdict"] = plain_verdict(verdict)
+            self._d.recorder.record(self.question.session.id, "asked", facts)
+
+    async def ask(self, binding: Binding) -> None:
+        """One binding, if the question concerns it and nobody has silenced it."""
+        subjects = self._concerned(binding)
+        if subjects is None:
+            return
+        now = self._d.monotonic()
+        if not self._deadline:
+            self._deadline = now + self._d.budget(self.question.stage)
+        if binding.shadow:
+            self._begin_shadow(binding, subjects, now)
+        elif now >= self._deadline:
+            self._count_for(subjects, Refuse(FAILED), binding)
+            self._record(binding, Refuse(FAILED), now, None, "not asked: the time for this question was over")
+        else:
+            await self._take_turn(binding, subjects, now)
+
+    async def go_on(self, binding: Binding) -> None:
+        """The binding that took over the conversation, whatever its rule: it asked for this itself."""
+        now = self._d.monotonic()
+        self._deadline = now + self._d.budget(self.question.stage)
+        await self._take_turn(binding, (), now)
+
+    def record_unasked(self, bindings: Sequence[Binding]) -> None:
+        """Who would have been asked, had the chain not ended."""
+        facts: dict[str, Any] = {"stage": self.question.stage.name, "plugins": [one.plugin for one in bindings][:20]}
+        if self.question.transaction is not None:
+            facts["transaction"] = self.question.transaction.ticket.number
+        self._d.recorder.record(self.question.session.id, "unasked", facts)
+
+    def _concerned(self, binding: Binding) -> Sequence[Recipient] | None:
+        """Whom the binding is asked about: at `message` recipients, elsewhere (); None if it isn't asked."""
+        question, transaction = self.question, self.question.transaction
+        subjects: Sequence[Recipient] = ()
+        if self._each is not None:
+            subjects = self._remaining()
+        elif question.stage is stages.Headers and transaction is not None:
+            subjects = transaction.recipients
+        if (binding.rule is not None or binding.when is not None) and not self._concerns(binding):
+            return None
+        if binding.rule is not None and question.stage in _TAKES_ENVELOPE and transaction is not None:
+            everyone = subjects if self._each is not None else transaction.recipients
+            chosen = binding.rule.among(question.session.helo, transaction.sender, everyone)
+            if not chosen:
+                return None
+            if self._each is not None:
+                subjects = chosen
+        if binding.always or binding.shadow or not is_judging(question.stage):
+            return subjects
+        if question.session.standing.silenced or (transaction is not None and transaction.standing.silenced):
+            return None
+        if self._silenced is not None and None in self._silenced:
+            return None
+        if self._each is not None and transaction is not None and (transaction.standings or self._silenced):
+            quiet = self._silenced or ()
+            subjects = [one for one in subjects if one not in quiet and not transaction.is_silenced(one)]
+            return subjects or None
+        return subjects
+
+    async def _take_turn(self, binding: Binding, subjects: Sequence[Recipient], now: float) -> None:
+        timeout = self._deadline - now
+        is_cut_short = binding.timeout is not None and timeout < binding.timeout
+        if binding.timeout is not None and not is_cut_short:
+            timeout = binding.timeout
+        turn = stages.Turn(binding.properties, now + timeout, self._d.monotonic)
+        preparation = None if self._prepared is None else self._prepared.pop(id(binding), None)
+        turn.prepared = preparation
+        event = self._event(turn, binding, subjects)
+        breaker = binding.breaker
+        try:
+            if breaker is not None and not breaker.allows(now):
+                raise BreakerOpen("it has failed too often and is left alone for a while")
+            answer = called(binding.hook, event)
+            if type(answer) is CoroutineType:
+                answer = await stepped(answer, timeout, self._d.patience)
+            turn.is_open = False
+            verdict = understand(answer, binding.stage, subjects, self._each, turn.edits, self._d.never)
+            if turn.edits:
+                self._check_edits(turn.edits, binding)
+                if self.question.transaction is None:
+                    raise AnswerError("there is no transaction to change")
+                self._apply(turn.edits)
+        except BaseException as error:  # a plugin may raise anything; what ends the session goes on up
+            turn.is_open = False
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) or self._d.patience.is_cancellation(error):
+                raise
+            if breaker is not None and not isinstance(error, BreakerOpen) and not is_cut_short:
+                breaker.failed(self._d.monotonic())
+            self._failed(binding, subjects, error, now)
+            return
+        finally:
+            if preparation is not None:
+                preparation.cancel()
+        if breaker is not None:
+            breaker.succeeded()
+        if turn.said is not None:
+            self.outcome.pending = success(self.outcome.pending, turn.said)
+        if isinstance(event, stages.Hello):
+            self.question.facts["capabilities"][:] = event.capabilities
+        if isinstance(verdict, dict):
+            for recipient, one in verdict.items():
+                self._count_for((recipient,), one, binding)
+        else:
+            self._count_for(subjects, verdict, binding)
+        self._record(binding, verdict, now, turn, None)
+
+    def _begin_shadow(self, binding: Binding, subjects: Sequence[Recipient], now: float) -> None:
+        """Asked beside the session about this very moment, so that its time costs nobody anything."""
+        timeout = binding.timeout or self._d.budget(self.question.stage)
+        turn = stages.Turn(binding.properties, now + timeout, self._d.monotonic)
+        turn.prepared = preparation = None if self._prepared is None else self._prepared.pop(id(binding), None)
+        event = self._event(turn, binding, tuple(subjects))
+        if event.transaction is not None:
+            event.transaction = event.transaction.frozen()
+        self._d.patience.spawn(self._ask_shadow(binding, subjects, turn, event, timeout, preparation))
+
+    async def _ask_shadow(
+        self,
+        binding: Binding,
+        subjects: Sequence[Recipient],
+        turn: stages.Turn,
+        event: stages.Event,
+        timeout: float,
+        preparation: Any,
+    ) -> None:
+        """Recorded, never obeyed."""
+        now = self._d.monotonic()
+        try:
+            answer = called(binding.hook, event)
+            if type(answer) is CoroutineType:
+                answer = await stepped(answer, timeout, self._d.patience)
+            verdict = understand(answer, binding.stage, subjects, self._each, turn.edits, self._d.never)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a shadow may fail in any way
+            self._d.recorder.failed(self.question.session.id, binding.plugin, binding.stage.name, error)
+            self._record(binding, PROCEED, now, turn, f"failed: {type(error).__name__}")
+        else:
+            self._record(binding, verdict, now, turn, None)
+        finally:
+            turn.is_open = False
+            if preparation is not None:
+                preparation.cancel()
+
+    def _event(self, turn: stages.Turn, binding: Binding, subjects: Sequence[Recipient]) -> stages.Event:
+        question = self.question
+        facts = dict(question.facts)
+        if question.stage in _TAKES_SUBJECTS:
+            facts["subjects"] = tuple(subjects)
+        elif question.stage is stages.Command and not binding.secrets:
+            facts["line"] = without_secrets(facts.get("line", ""))
+        elif question.stage is stages.Hello:
+            facts["capabilities"] = list(facts.get("capabilities", ()))
+        return question.stage(
+            question.session, self._d.server, self.outcome.pending, turn, question.transaction, **facts
+        )
+
+    def _concerns(self, binding: Binding) -> bool:
+        question = self.question
+        if binding.when is not None and not binding.when.holds(question.session, question.size):
+            return False
+        rule = binding.rule
+        if rule is None or question.stage in _TAKES_ENVELOPE:
+            return True
+        if question.stage is stages.Hello:
+            return rule.fits_hello(question.facts["helo"])
+        if question.stage is stages.Sender:
+            return question.transaction is not None and rule.fits_sender(question.transaction.sender)
+        if question.stage is stages.Recipient:
+            return rule.fits_recipient(question.facts["recipient"])
+        if question.stage is stages.Command:
+            return rule.fits_verb(str(question.facts.get("line", "")).partition(" ")[0])
+        return False
+
+    def _check_edits(self, edits: Sequence[Edit], binding: Binding) -> None:
+        if binding.may_relay:
+            return
+        for edit in edits:
+            if isinstance(edit, AddRecipient):
+                why_not = self._d.house.admits(self.question.session, edit.recipient)
+                if why_not is not None:
+                    raise AnswerError(f"<{edit.recipient}> can't be added: {why_not}")
+
+    def _apply(self, edits: Sequence[Edit]) -> None:
+        transaction = self.question.transaction
+        assert transaction is not None
+        transaction.apply(edits)
+        self._added += [edit.recipient for edit in edits if isinstance(edit, AddRecipient)]
+        if self._each is not None:
+            for recipient in transaction.recipients:
+                self._each.setdefault(recipient, (PROCEED, "house"))
+            for recipient, (verdict, _) in tuple(self._each.items()):
+                if recipient not in transaction.recipients and not ends_chain(verdict):
+                    del self._each[recipient]
+
+    def _count_for(self, subjects: Sequence[Recipient], verdict: Verdict, binding: Binding) -> None:
+        if self._each is None:
+            self._count(verdict, binding.plugin, binding)
+            return
+        if verdict is PROCEED:
+            return
+        if isinstance(verdict, Accept):
+            self._silence(verdict, subjects)
+        for recipient in subjects:
+            if recipient in self._each:
+                standing, by = self._each[recipient]
+                weighed = graver(standing, verdict)
+                self._each[recipient] = (weighed, by if weighed is standing else binding.plugin)
+        self.is_over = not self._remaining()
+
+    def _count(self, verdict: Verdict, by: str, binding: Binding | None) -> None:
+        if verdict is PROCEED:
+            return
+        weighed = graver(self.outcome.verdict, verdict)
+        if weighed is not self.outcome.verdict:
+            self.outcome.verdict, self.outcome.by, self.outcome.binding = weighed, by, binding
+        if isinstance(verdict, Accept):
+            self._silence(verdict, (), may_relay=binding is not None and binding.may_relay)
+        self.is_over = ends_chain(weighed)
+
+    def _silence(self, verdict: Accept, subjects: Sequence[Recipient], *, may_relay: bool = False) -> None:
+        """Within the scope, and in any case for the rest of this chain."""
+        question, transaction = self.question, self.question.transaction
+        if self._silenced is None:
+            self._silenced = set()
+        self._silenced.update(subjects or (None,))
+        self._may_relay = self._may_relay or may_relay
+        match verdict.scope:
+            case Scope.SESSION:
+                question.session.standing.silenced = True
+                question.session.standing.may_relay = question.session.standing.may_relay or may_relay
+            case Scope.TRANSACTION if transaction is not None:
+                transaction.standing.silenced = True
+                transaction.standing.may_relay = transaction.standing.may_relay or may_relay
+            case Scope.RECIPIENT if transaction is not None:
+                for recipient in subjects or (question.facts["recipient"],):
+                    transaction.standing_of(recipient).silenced = True
+            case _:
+                pass
+
+    def _remaining(self) -> list[Recipient]:
+        return [recipient for recipient, (verdict, _) in self.outcome.each.items() if not ends_chain(verdict)]
+
+    def _failed(self, binding: Binding, subjects: Sequence[Recipient], error: BaseException, began: float) -> None:
+        verdict: Verdict
+        match binding.on_failure:
+            case OnFailure.PROCEED:
+                verdict = PROCEED
+            case OnFailure.REFUSE:
+                verdict = Refuse("a check couldn't be made")
+            case OnFailure.QUARANTINE:
+                verdict = Quarantine(f"{binding.plugin} failed")
+            case _:
+                verdict = Refuse(FAILED)
+        self._d.recorder.failed(self.question.session.id, binding.plugin, binding.stage.name, error)
+        self._count_for(subjects, verdict, binding)
+        why = "its time was over" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"[:200]
+        self._record(binding, verdict, began, None, f"failed: {why}")
+
+    def settle(self) -> None:
+        """What sticks: quarantine and discard before `message` wait for the commit; a refused RCPT changes nothing."""
+        question, verdict = self.question, self.outcome.verdict
+        transaction = question.transaction
+        if self._prior is not None and transaction is not None and self.is_refused:
+            snapshot, transaction.standing.silenced, question.session.standing.silenced = self._prior
+            transaction.restore(snapshot)
+            return
+        if self._each is not None or not isinstance(verdict, Quarantine | Discard):
+            return
+        for standing in self._standings():
+            if isinstance(verdict, Quarantine):
+                standing.quarantine = standing.quarantine or verdict.reason
+            else:
+                standing.discard = standing.discard or verdict.reason
+
+    def _standings(self) -> list[Standing]:
+        """To what a quarantine or discard of this question sticks; at `recipient`, to who came in its place too."""
+        question, transaction = self.question, self.question.transaction
+        if transaction is None:
+            return [question.session.standing]
+        if question.stage is not stages.Recipient:
+            return [transaction.standing]
+        recipient = question.facts["recipient"]
+        replaced = self._added if recipient in transaction.removed else ()
+        return [transaction.standing_of(one) for one in (recipient, *replaced)]
+
+    def _record(
+        self,
+        binding: Binding,
+        verdict: Verdict | dict[Recipient, Verdict],
+        began: float,
+        turn: stages.Turn | None,
+        why: str | None,
+    ) -> None:
+        question = self.question
+        facts = self._facts(binding.plugin, binding.priority, began)
+        if isinstance(verdict, dict):
+            facts["each"] = {str(recipient): plain_verdict(one) for recipient, one in verdict.items()}
+        elif verdict is not PROCEED:
+            facts["verdict"] = plain_verdict(verdict)
+        if turn is not None:
+            if turn.notes:
+                facts["notes"] = turn.notes
+            if turn.edits:
+                facts["edits"] = [describe_edit(edit)[:200] for edit in turn.edits]
+        if binding.shadow:
+            facts["shadow"] = True
+        if why is not None:
+            facts["why"] = why
+        self._d.recorder.record(question.session.id, "asked", facts)
+
+    def _facts(self, plugin: str, priority: int, began: float) -> dict[str, Any]:
+        question = self.question
+        facts: dict[str, Any] = {
+            "stage": question.stage.name,
+            "plugin": plugin,
+            "priority": priority,
+            "ms": round((self._d.monotonic() - began) * 1000, 1),
+        }
+        if question.transaction is not None:
+            facts["transaction"] = question.transaction.ticket.number
+        if question.stage is stages.Recipient:
+            facts["recipient"] = str(question.facts["recipient"])
+        return facts
+
+
+def may_relay(question: Question) -> bool:
+    """Whether a binding that may has accepted for the session or the transaction."""
+    transaction = question.transaction
+    return question.session.standing.may_relay or (transaction is not None and transaction.standing.may_relay)

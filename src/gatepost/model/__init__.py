@@ -1,0 +1,56 @@
+"""The nouns everybody shares: frozen facts without behaviour of their own, imported by every room, importing none."""
+
+from gatepost.model.blob import Blob, Bytes
+from gatepost.model.edits import (
+    AddHeader,
+    AddRecipient,
+    ChangeHeader,
+    ChangeSender,
+    DeleteHeader,
+    Edit,
+    HeaderEdit,
+    RemoveRecipient,
+    ReplaceBody,
+    ReplacePart,
+    Split,
+)
+from gatepost.model.envelope import Body, Envelope, Recipient
+from gatepost.model.message import Headers, Message, Part
+from gatepost.model.path import NULL_PATH, AddressError, Path, glob_matches
+from gatepost.model.peer import Address, Peer, Tls
+from gatepost.model.reply import Reply
+from gatepost.model.ticket import Ticket, TokenError, token_at, token_time
+
+__all__ = [
+    "NULL_PATH",
+    "AddHeader",
+    "AddRecipient",
+    "Address",
+    "AddressError",
+    "Blob",
+    "Body",
+    "Bytes",
+    "ChangeHeader",
+    "ChangeSender",
+    "DeleteHeader",
+    "Edit",
+    "Envelope",
+    "HeaderEdit",
+    "Headers",
+    "Message",
+    "Part",
+    "Path",
+    "Peer",
+    "Recipient",
+    "RemoveRecipient",
+    "ReplaceBody",
+    "ReplacePart",
+    "Reply",
+    "Split",
+    "Ticket",
+    "Tls",
+    "TokenError",
+    "glob_matches",
+    "token_at",
+    "token_time",
+]

@@ -1,0 +1,154 @@
+"""Files that content travels in between the house and a child, since it never travels in frames.
+
+Each life of a child has a folder of its own, gone with it. A question's content is the file named by the question's id,
+a private copy: in memory (a file system there) if it is small, in the folder if it is large. What the child hands back
+it writes into the folder as `ID.something`, and names it in its answer; the house takes it away before it believes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from errno import ENOSPC
+from pathlib import Path as File
+from typing import Any
+
+from gatepost.hooks.records import RecordError
+from gatepost.model import Blob
+from gatepost.store.blobs import FileBlob
+
+SMALL = 64 * 1024
+"""Octets up to which content is written in the loop, and an answer's octets stay in its frame."""
+_PREFIX = "gatepost-"
+_YOUNG_S = 60.0
+LARGEST = 1024 * 1024 * 1024  # octets handed back in one file
+
+
+class Scratch:
+    """The folder of one life. Invariant: after `remove` nothing of it is left."""
+
+    def __init__(self, folder: File | None, quick: File | None = None) -> None:
+        """`folder` is where it is made, the system's place for such things without one; `quick` is in memory."""
+        self._locks: list[int] = []
+        self.folder = self._make(folder)
+        self._quick = self.folder
+        if quick is not None:
+            with suppress(OSError):  # not every system has one
+                self._quick = self._make(quick)
+
+    def write_small(self, id: int, content: Blob) -> str:
+        """The question's content as a file. OSError."""
+        try:
+            return _write_at_once(f"{self._quick}/{id}", content)
+        except OSError:  # the memory set aside is full
+            return _write_at_once(f"{self.folder}/{id}", content)
+
+    async def write(self, id: int, content: Blob) -> str:
+        """The same, for content of any size."""
+        path = self.folder / str(id)
+        await asyncio.get_running_loop().run_in_executor(None, write, path, content)
+        return str(path)
+
+    async def take(self, id: int, name: object, to: File) -> Blob:
+        """What the child wrote for question `id` and called `name`, moved to `to`. RecordError if that can't be."""
+        if not isinstance(name, str) or not name.startswith(f"{id}.") or "/" in name or "\0" in name:
+            raise RecordError(f"no name of a file: {str(name)[:80]!r}")
+        try:
+            found = os.lstat(self.folder / name)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > LARGEST:
+                raise RecordError(f"{name[:80]!r} isn't a plain file, or it is too large")
+            os.replace(self.folder / name, to)  # noqa: PTH105  one system call, within one file system
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{name[:80]!r} can't be had: {error}") from error
+        return FileBlob(to, found.st_size)
+
+    def forget(self, file: str | None, edits: Iterable[Mapping[str, Any]] = ()) -> None:
+        """The question is over: its content may go, and what its answer handed back."""
+        paths = [f"{self.folder}/{name}" for name in handed_back(edits) if "/" not in name] if edits else []
+        for path in [*paths, file] if file is not None else paths:
+            with suppress(OSError, ValueError):
+                os.unlink(path)  # noqa: PTH108  half the time of Path.unlink
+
+    def forsake(self) -> None:
+        """Remove it while it is empty still."""
+        for folder in {self.folder, self._quick}:
+            folder.rmdir()
+        self._unlock()
+
+    async def remove(self) -> None:
+        """All of it, whatever a child has left there."""
+        for folder in {self.folder, self._quick}:
+            await asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, folder, True)
+        self._unlock()
+
+    def _make(self, where: File | None) -> File:
+        """A folder nobody else may enter, locked for as long as this process lives."""
+        folder = File(tempfile.mkdtemp(prefix=_PREFIX, dir=where))
+        lock = os.open(folder, os.O_RDONLY)
+        self._locks.append(lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return folder
+
+    def _unlock(self) -> None:
+        while self._locks:
+            os.close(self._locks.pop())
+
+
+def sweep(where: File | None) -> None:
+    """Remove what houses left there that were killed: folders of ours that nobody has locked. Young ones are let be,
+    since theirs may be about to."""
+    oldest = time.time() - _YOUNG_S
+    for folder in File(where or tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            found = folder.lstat()
+            if found.st_uid != os.getuid() or found.st_mtime > oldest or not stat.S_ISDIR(found.st_mode):
+                continue
+            lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _write_at_once(path: str, content: Blob) -> str:
+    """The octets in a new file, without the layers that small content would mostly pay for."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        octets = content.read()
+        if os.write(descriptor, octets) != len(octets):
+            raise OSError(ENOSPC, "the file system is full", path)
+    except OSError:
+        os.unlink(path)  # noqa: PTH108  as above
+        raise
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def write(path: File, content: Blob) -> None:
+    """The content as a new file."""
+    with path.open("xb") as file:
+        for chunk in content.chunks():
+            file.write(chunk)
+
+
+def handed_back(edits: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The files that an answer's edits name."""
+    names: list[str] = []
+    for edit in edits:
+        inner = edit.get("edits", ())  # a split holds edits, and those hold none
+        for one in [edit, *(inner if isinstance(inner, list) else ())]:
+            if isinstance(one, dict) and isinstance(name := one.get("file"), str):
+                names.append(name)
+    return names
+
+
+__all__ = ["SMALL", "Scratch", "handed_back", "sweep", "write"]

@@ -1,0 +1,412 @@
+"""Finds a Python plugin, collects its marks in the order they were written, checks everything, and makes bindings.
+
+What can't work is refused here, by name, with the way to mend it; so nothing is left to fail in front of a sender but
+the plugin's own code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import CodeType, MappingProxyType, ModuleType
+from typing import Any
+
+import msgspec
+
+from gatepost.hooks.api import MARK, PREPARE, Mark, Plugin
+from gatepost.hooks.bindings import Binding, OnFailure
+from gatepost.hooks.breaker import Breaker
+from gatepost.hooks.notices import Notice
+from gatepost.hooks.rules import RuleError, parse_rule, parse_when
+from gatepost.hooks.session import ServerView
+from gatepost.hooks.stages import Event, stage_named
+from gatepost.plugins.python.threads import Threads
+
+ENTRY_POINTS = "gatepost.plugins"
+
+
+class PluginError(ValueError):
+    """The plugin can't be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What settings (or a call) say about one binding; None leaves what the code says."""
+
+    stages: tuple[str, ...] = ()
+    """Only these stages of the plugin; () for all it has."""
+    rule: str | None = None
+    when: Mapping[str, object] | None = None
+    priority: int | None = None
+    timeout: float | None = None
+    on_failure: str | None = None
+    shadow: bool | None = None
+    always: bool | None = None
+    secrets: bool | None = None
+    inline: bool | None = None
+    may_relay: bool = False
+    verbatim: bool = False
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A plugin, ready: what it is bound to, what it is told, and how it is opened and closed."""
+
+    name: str
+    source: str
+    dialect: str = "python"
+    bindings: list[Binding] = field(default_factory=list)
+    told: list[tuple[type[Notice], Callable[[Any], Any]]] = field(default_factory=list)
+    instances: list[Plugin[Any]] = field(default_factory=list)
+    threads: Threads | None = None
+
+    async def open(self, server: ServerView) -> None:
+        """Before the first connection; PluginError if the plugin can't open."""
+        for instance in self.instances:
+            try:
+                await instance.open(server)
+            except Exception as error:
+                raise PluginError(f'plugin "{self.name}" couldn\'t open: {type(error).__name__}: {error}') from error
+
+    async def close(self) -> None:
+        """After the last session. An error goes on to the caller, after everything was closed."""
+        errors: list[Exception] = []
+        for instance in self.instances:
+            try:
+                await instance.close()
+            except Exception as error:  # noqa: BLE001  the others are closed too
+                errors.append(error)
+        if self.threads is not None:
+            self.threads.close()
+        if errors:
+            raise ExceptionGroup(f"plugin {self.name} couldn't be closed", errors)
+
+
+def load(
+    source: object,
+    *,
+    name: str | None = None,
+    properties: Mapping[str, Any] | None = None,
+    wishes: Sequence[Wish] = (),
+    folder: Path | None = None,
+) -> Loaded:
+    """The plugin at `source`: a file, `package.module:attribute`, an entry point's name, or the object itself.
+
+    Several `wishes` bind it several times. PluginError says what is wrong.
+    """
+    loaded, hooks = collect(source, name=name, properties=properties, folder=folder)
+    bind(loaded, hooks, wishes)
+    return loaded
+
+
+def collect(
+    source: object,
+    *,
+    name: str | None = None,
+    properties: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+) -> tuple[Loaded, list[Hook]]:
+    """The plugin at `source` and its marked functions, in the order they were written; nothing is bound yet."""
+    thing, where = _find(source, folder)
+    loaded = Loaded(name or _name_of(thing, where), where)
+    given = dict(properties or {})
+    found = list(_hooks(thing, loaded, given))
+    if not found:
+        raise PluginError(
+            f'plugin "{loaded.name}": {where} marks nothing; put @on("message") or another stage on a function'
+        )
+    if given and all(hook.properties is None for hook in found):
+        for hook in found:
+            hook.properties = MappingProxyType(given)
+    return loaded, found
+
+
+def bind(loaded: Loaded, hooks: list[Hook], wishes: Sequence[Wish] = (), breaker: Breaker | None = None) -> None:
+    """Bind what was collected, once for each wish. `breaker` is the plugin's, where it is bound in several calls."""
+    threads = Threads(loaded.name)
+    breaker = breaker or Breaker()
+    for wish in wishes or (Wish(),):
+        _bind(loaded, hooks, wish, threads, breaker)
+
+
+@dataclass(slots=True)
+class Hook:
+    """A function with its marks, and its plugin's properties."""
+
+    function: Callable[..., Any]
+    marks: list[Mark]
+    properties: Any = None
+
+
+def _bind(loaded: Loaded, found: list[Hook], wish: Wish, threads: Threads, breaker: Breaker) -> None:
+    if not loaded.told:  # once, however often the plugin is bound
+        loaded.told += [
+            (mark.stage, _asked(hook, mark, wish, threads, loaded))
+            for hook in found
+            for mark in hook.marks
+            if issubclass(mark.stage, Notice)
+        ]
+    wanted: set[type[Event]] = set()
+    for stage_name in wish.stages:
+        try:
+            wanted.add(stage_named(stage_name))
+        except LookupError as error:
+            raise PluginError(f'plugin "{loaded.name}": {error}') from error
+    bound: set[type[Event]] = set()
+    for hook in found:
+        for mark in hook.marks:
+            if not issubclass(mark.stage, Notice) and (not wanted or mark.stage in wanted):
+                bound.add(mark.stage)
+                loaded.bindings.append(_binding(loaded, hook, mark, mark.stage, wish, threads, breaker))
+    if missing := wanted - bound:
+        has = sorted({mark.stage.name for hook in found for mark in hook.marks})
+        named = ", ".join(sorted(stage.name for stage in missing))
+        raise PluginError(f'plugin "{loaded.name}" has nothing for the stage {named}; it has: {", ".join(has)}')
+
+
+def _binding(
+    loaded: Loaded, hook: Hook, mark: Mark, stage: type[Event], wish: Wish, threads: Threads, breaker: Breaker
+) -> Binding:
+    words = dict(mark.words)
+    for key in ("rule", "when", "priority", "timeout", "on_failure", "shadow", "always", "secrets", "inline"):
+        if (value := getattr(wish, key)) is not None:
+            words[key] = value
+    function = _asked(hook, mark, wish, threads, loaded)
+    words.pop("inline", None)
+    prepare = getattr(hook.function, PREPARE, None)
+    try:
+        rule = parse_rule(words.pop("rule", None) or "")
+        when = parse_when(words.pop("when", None) or {})
+        failure = words.pop("on_failure", None)
+        timeout = words.pop("timeout", None)
+        return Binding(
+            plugin=loaded.name,
+            stage=stage,
+            hook=function,
+            rule=rule,
+            when=when,
+            timeout=None if timeout is None else seconds(timeout),
+            on_failure=None if failure is None else OnFailure(failure),
+            properties=MappingProxyType({}) if hook.properties is None else hook.properties,
+            may_relay=wish.may_relay,
+            verbatim=wish.verbatim,
+            breaker=breaker,
+            prepare=None if prepare is None else bound_like(hook.function, prepare),
+            **words,
+        )
+    except (RuleError, ValueError, TypeError) as error:
+        raise PluginError(f'plugin "{loaded.name}", stage "{stage.name}": {error}') from error
+
+
+def _asked(hook: Hook, mark: Mark, wish: Wish, threads: Threads, loaded: Loaded) -> Callable[[Any], Any]:
+    """The hook as it is called in the loop: a plain function runs in a thread, unless it is to run inline."""
+    function = hook.function
+    inline = mark.words.get("inline", False) if wish.inline is None else wish.inline
+    if inspect.iscoroutinefunction(function) or inline:
+        return function
+    loaded.threads = threads
+
+    async def asked(subject: Any) -> Any:
+        found = await threads.run(function, subject)
+        return await found if inspect.isawaitable(found) else found  # it only wraps an async function
+
+    return asked
+
+
+def bound_like(method: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a method of whatever `method` belongs to, if to anything."""
+    owner = getattr(method, "__self__", None)
+    if owner is None:
+        return function
+    bound: Callable[..., Any] = function.__get__(owner)
+    return bound
+
+
+# ── finding ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _find(source: object, folder: Path | None) -> tuple[object, str]:
+    if not isinstance(source, str | Path):
+        return source, _name_of(source, repr(source))
+    text = str(source)
+    if text.endswith(".py") or isinstance(source, Path):
+        return _module_of_file((folder or Path()) / text), text
+    module_name, colon, attribute = text.partition(":")
+    if colon:
+        try:
+            thing: object = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                thing = getattr(thing, part)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f'"{text}" can\'t be imported: {error}') from error
+        return thing, text
+    entries = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    if text in entries.names:
+        return entries[text].load(), f"{text} ({entries[text].value})"
+    close = difflib.get_close_matches(text, entries.names, 1)
+    meant = f'; did you mean "{close[0]}"?' if close else ""
+    raise PluginError(f'"{text}" is no plugin: give a .py file, package.module:attribute, or an entry point{meant}')
+
+
+class _AsItIsNow(SourceFileLoader):
+    """Compiles the source each time: a cached copy may be older than what was written a moment ago."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """The file as a module of its own, as it is now; it takes the place of the one loaded from it before."""
+    if not path.is_file():
+        raise PluginError(f'there is no file "{path}"')
+    file = path.absolute()
+    module_name = f"gatepost_plugin_{path.stem}_{blake2b(bytes(file), digest_size=6).hexdigest()}"
+    spec = spec_from_loader(module_name, _AsItIsNow(module_name, str(file)))
+    if spec is None or spec.loader is None:
+        raise PluginError(f'"{path}" can\'t be read as Python')
+    module = module_from_spec(spec)
+    before = sys.modules.get(module_name)
+    sys.modules[module_name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[module_name]
+        if before is not None:
+            sys.modules[module_name] = before
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        at = f", line {line}" if (line := _line_within(error, file)) else ""
+        raise PluginError(f"{path}{at}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line_within(error: BaseException, path: Path) -> int | None:
+    if isinstance(error, SyntaxError):
+        return error.lineno
+    line = None
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == str(path):
+            line = step.tb_lineno
+        step = step.tb_next
+    return line
+
+
+def _name_of(thing: object, where: str) -> str:
+    if isinstance(thing, ModuleType):
+        return Path(thing.__file__ or where).stem
+    found = getattr(thing, "name", None) or getattr(thing, "__name__", None)
+    return found if isinstance(found, str) else type(thing).__name__
+
+
+# ── collecting ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _hooks(thing: object, loaded: Loaded, given: dict[str, Any]) -> Iterator[Hook]:
+    if isinstance(thing, ModuleType):
+        for value in _written_in(thing):
+            yield from _hooks(value, loaded, given)
+        return
+    if inspect.isclass(thing):
+        thing = _instance(thing, loaded, given)
+    if (marks := _marks(thing)) is not None:
+        yield Hook(thing, list(marks))  # type: ignore[arg-type]  # only functions are marked
+        return
+    if inspect.isroutine(thing):
+        return
+    if isinstance(thing, Plugin):
+        if getattr(thing, "properties", None) is None:
+            thing.properties = _properties(type(thing), loaded, given)
+        if not getattr(thing, "name", None):
+            thing.name = loaded.name
+        loaded.instances.append(thing)
+    for attribute in _written_order(type(thing)):
+        written = inspect.getattr_static(type(thing), attribute)
+        if (marks := _marks(getattr(written, "__func__", written))) is not None:
+            yield Hook(getattr(thing, attribute), list(marks), getattr(thing, "properties", None))
+
+
+def _marks(thing: object) -> Sequence[Mark] | None:
+    """What stands on it, found without running any code of the plugin's: looking mustn't break what it looks at."""
+    function = thing.__func__ if inspect.ismethod(thing) else thing
+    marks: Sequence[Mark] | None = inspect.getattr_static(function, MARK, None)
+    return marks
+
+
+def _written_in(module: ModuleType) -> list[object]:
+    """What the module itself defines, each thing once: a class is left to its own instances and subclasses in there."""
+    own = {id(value): value for value in vars(module).values() if _is_of(value, module)}
+    kinds = [value for value in own.values() if inspect.isclass(value)]
+    made = [type(value) for value in own.values() if not inspect.isclass(value)]
+
+    def is_plugin(kind: type) -> bool:
+        others = [*made, *(other for other in kinds if other is not kind)]
+        return issubclass(kind, Plugin) and not any(issubclass(other, kind) for other in others)
+
+    return [value for value in own.values() if not inspect.isclass(value) or is_plugin(value)]
+
+
+def _is_of(value: object, module: ModuleType) -> bool:
+    try:
+        return getattr(value, "__module__", None) == module.__name__
+    except Exception:  # noqa: BLE001  an object may answer anything, a proxy with nothing behind it above all
+        return False
+
+
+def _written_order(kind: type) -> list[str]:
+    """Method names in the order they were written, a base class's first."""
+    seen: dict[str, None] = {}
+    for base in reversed(kind.__mro__):
+        seen |= dict.fromkeys(vars(base))
+    return [attribute for attribute in seen if not attribute.startswith("__")]
+
+
+def _instance(kind: type, loaded: Loaded, given: dict[str, Any]) -> object:
+    try:
+        instance = kind()
+    except TypeError as error:
+        raise PluginError(f"{kind.__name__} can't be made without arguments: {error}") from error
+    return instance
+
+
+def _properties(kind: type[Plugin[Any]], loaded: Loaded, given: dict[str, Any]) -> Any:
+    wanted = kind.properties_type
+    if wanted is None or wanted is type(None):
+        return MappingProxyType(given)
+    if dataclasses.is_dataclass(wanted):
+        known = [one.name for one in dataclasses.fields(wanted)]
+        for key in given:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, 1)
+                meant = f'; did you mean "{close[0]}"?' if close else f"; there are: {', '.join(known)}"
+                raise PluginError(f'plugin "{loaded.name}" has no property "{key}"{meant}')
+    try:
+        return msgspec.convert(given, wanted)
+    except msgspec.ValidationError as error:
+        said = str(error).replace("`$.", "`properties.").replace("`", '"')
+        raise PluginError(f'plugin "{loaded.name}": {said}') from error
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(value: str | float) -> float:
+    """ "5s", "2m" or a number of seconds; ValueError otherwise."""
+    if not isinstance(value, str):
+        return float(value)
+    number = value.rstrip("smhd")
+    unit = value[len(number) :] or "s"
+    if unit not in _UNITS:
+        raise ValueError(f'"{value}" is no duration; write 5s, 2m, 1h')
+    return float(number) * _UNITS[unit]

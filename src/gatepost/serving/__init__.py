@@ -1,0 +1,1 @@
+"""Drives sessions: takes what the wire machine says, asks the chain, writes what is due."""

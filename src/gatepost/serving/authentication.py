@@ -1,0 +1,193 @@
+"""AUTH: the mechanism runs in `wire.sasl`, the Auth stage is asked who somebody is, and the house's users answer else.
+
+The client hears the same refusal, after about the same time, whether the user or the password is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from gatepost.hooks import stages
+from gatepost.hooks.questions import Outcome, Question
+from gatepost.hooks.session import Session, Standing
+from gatepost.hooks.verdicts import Credentials, Deny, Identity, Refuse
+from gatepost.model import Reply
+from gatepost.serving.conclusion import stage_refusal
+from gatepost.serving.place import Place, shown
+from gatepost.wire import sasl
+from gatepost.wire.smtp import events
+from gatepost.wire.smtp.server import ServerSession
+
+WELCOME = Reply(235, "2.7.0", "authenticated")  # rfc4954#6
+WRONG = Reply(535, "5.7.8", "wrong name or password")
+UNABLE = Reply(454, "4.7.0", "authentication isn't possible now, try again later")
+MAX_ITERATIONS = 1_000_000
+"""More than that in a plugin's keys would be a way to keep a thread busy."""
+
+log = logging.getLogger("gatepost.serving")
+
+
+class Authentication:
+    """At most one exchange at a time, and at most one success per session (RFC 4954 §4)."""
+
+    def __init__(self, place: Place, machine: ServerSession, session: Session) -> None:
+        self._place = place
+        self._machine = machine
+        self._session = session
+        self._exchange: sasl.Exchange | None = None
+        self._mechanism = ""
+
+    async def begin(self, event: events.Auth) -> None:
+        """AUTH with a mechanism."""
+        if self._place.nonce is None:
+            raise RuntimeError("AUTH was offered without entropy")
+        self._mechanism = event.mechanism
+        self._exchange = sasl.Exchange(event.mechanism, nonce=self._place.nonce())
+        await self._go(self._exchange.start(event.initial))
+
+    async def go_on(self, event: events.AuthResponse) -> None:
+        """The client's next response."""
+        if self._exchange is None:
+            raise RuntimeError("a response came without an exchange")
+        await self._go(self._exchange.respond(event.data))
+
+    async def _go(self, outcome: sasl.Outcome) -> None:
+        match outcome:
+            case sasl.Challenge(data):
+                self._machine.challenge(data)
+            case sasl.Credentials(user, password):
+                await self._verify(user, password)
+            case sasl.NeedKeys(user):
+                await self._find_keys(user)
+            case sasl.Success(user):
+                self._welcome(user, "the client")
+            case sasl.Failure(reason):
+                self._deny(WRONG, reason)
+
+    async def _verify(self, user: str, password: str) -> None:
+        outcome = await self._ask(user, password)
+        if self._objected(outcome, user):
+            return
+        match outcome.verdict:
+            case Identity(known, _):
+                self._welcome(known, outcome.by)
+            case Credentials(keys):
+                if (found := self._keys(keys, outcome.by, user)) is None:
+                    return
+                if await asyncio.to_thread(_fits, found, password):  # it is made to be slow
+                    self._welcome(user, outcome.by)
+                else:
+                    self._deny(WRONG, f"wrong password, by the keys of {outcome.by}", user)
+            case _:
+                try:
+                    users = self._place.users
+                    name = None if users is None else await users.verify(user, password)
+                except Exception as error:  # noqa: BLE001  whatever the users' source can't do is temporary
+                    self._unable(error, user)
+                    return
+                if name is None:
+                    self._deny(WRONG, "wrong name or password", user)
+                else:
+                    self._welcome(name, "the users")
+
+    async def _find_keys(self, user: str) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            raise RuntimeError("keys were asked for without an exchange")
+        outcome = await self._ask(user, None)
+        if self._objected(outcome, user):
+            return
+        match outcome.verdict:
+            case Identity():
+                self._deny(UNABLE, f"{outcome.by} named a user where keys were asked for", user)
+            case Credentials(keys):
+                if (found := self._keys(keys, outcome.by, user)) is not None:
+                    await self._go(exchange.keys(found))
+            case _:
+                try:
+                    users = self._place.users
+                    kept = None if users is None else await users.scram_keys(user)
+                except Exception as error:  # noqa: BLE001  as above
+                    self._unable(error, user)
+                    return
+                scram = None
+                if kept is not None:
+                    scram = sasl.ScramKeys(kept.salt, kept.iterations, kept.stored_key, kept.server_key)
+                await self._go(exchange.keys(scram))
+
+    def _objected(self, outcome: Outcome, user: str) -> bool:
+        """Whether the stage has said no; then the client has heard it."""
+        match outcome.verdict:
+            case Deny(reason):
+                self._deny(WRONG, reason or f"denied by {outcome.by}", user)
+            case Refuse(said):
+                self._deny(self._refusal(said), f"refused by {outcome.by}", user)
+            case _:
+                return False
+        return True
+
+    def _keys(self, given: Mapping[str, Any], by: str, user: str) -> sasl.ScramKeys | None:
+        """A plugin's keys; None, and the client has its answer, if they aren't any."""
+        try:
+            found = sasl.ScramKeys(
+                bytes(given["salt"]),
+                int(given["iterations"]),
+                bytes(given["stored_key"]),
+                bytes(given["server_key"]),
+            )
+            if not 1 <= found.iterations <= MAX_ITERATIONS or {len(found.stored_key), len(found.server_key)} != {32}:
+                raise ValueError("sizes that SCRAM-SHA-256 doesn't have")
+        except (KeyError, TypeError, ValueError) as error:
+            self._deny(UNABLE, f"{by} gave keys that aren't any: {error}", user)
+            return None
+        return found
+
+    async def _ask(self, user: str, password: str | None) -> Outcome:
+        dispatcher = self._place.dispatcher
+        if stages.Auth not in dispatcher.chains:
+            return Outcome(pending=WELCOME)
+        facts = {"mechanism": self._mechanism, "user": user, "password": password}
+        return await dispatcher.ask(Question(stages.Auth, self._session, WELCOME, facts=facts))
+
+    def _refusal(self, said: Reply | str) -> Reply:
+        reply = stage_refusal(stages.Auth, said, self._session.id, self._place.policy.verbatim)
+        if reply.is_permanent:
+            return reply
+        if reply.code == 421:  # which always closes
+            return Reply(421, "4.7.0", reply.text)
+        return Reply(454, "4.7.0", reply.text)  # rfc4954#6: the temporary failure of AUTH
+
+    def _welcome(self, user: str, by: str) -> None:
+        session = self._session
+        if not user.isprintable():  # it will stand in headers and on pages
+            self._deny(UNABLE, f"{by} named a user by what can't be shown", user)
+            return
+        session.user = user
+        session.standing = Standing(False, session.standing.quarantine, session.standing.discard)
+        self._exchange = None
+        self._place.recorder.record(session.id, "auth", {"user": user, "mechanism": self._mechanism})
+        self._machine.answer(WELCOME)
+
+    def _unable(self, error: Exception, user: str) -> None:
+        log.error("a user couldn't be verified; token %s", self._session.id, exc_info=error)
+        self._deny(UNABLE, f"{type(error).__name__}: {error}"[:200], user)
+
+    def _deny(self, reply: Reply, reason: str, user: str = "") -> None:
+        self._exchange = None
+        facts = {"user": shown(user[:100]), "mechanism": self._mechanism, "failed": shown(reason), "reply": str(reply)}
+        self._place.recorder.record(self._session.id, "auth", facts)
+        self._machine.answer(reply)
+
+
+def _fits(keys: sasl.ScramKeys, password: str) -> bool:
+    """Whether the keys were made of this password (rfc5802#3)."""
+    prepared = unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
+    salted = hashlib.pbkdf2_hmac("sha256", prepared, keys.salt, keys.iterations)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    return hmac.compare_digest(hashlib.sha256(client_key).digest(), keys.stored_key)

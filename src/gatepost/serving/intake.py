@@ -1,0 +1,153 @@
+"""Content on its way in: our Received field first, then what the client sends, straight into a draft of the spool.
+
+The header section is looked at as soon as it is complete; plugins and house judge it while the body still arrives. What
+is refused there is swallowed and said at end-of-data, as SMTP wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+from gatepost.content.headers import HeaderScanner, Section, TooLarge, bridge
+from gatepost.content.received import received, with_keyword
+from gatepost.content.revision import Parsed
+from gatepost.content.view import Files, View
+from gatepost.hooks.session import Session
+from gatepost.hooks.transaction import Transaction
+from gatepost.model import Blob, Bytes, Edit
+from gatepost.model import Message as MessageView
+from gatepost.serving.place import Place, Policy
+from gatepost.store.draft import Draft
+
+_ENOUGH = 6  # octets that tell whether content begins with something that would break our own field
+
+
+def received_field(place: Place, session: Session, transaction: Transaction, *, extended: bool, utf8: bool) -> bytes:
+    """Our own Received field for the content of a transaction."""
+    unix_time, offset_s = place.clock.unix()
+    return received(
+        helo=session.helo,
+        address=session.peer.address,
+        hostname=place.profile.hostname,
+        keyword=with_keyword(
+            lmtp=session.protocol == "lmtp",
+            extended=extended,
+            tls=session.tls is not None,
+            authenticated=session.user is not None,
+            utf8=utf8,
+        ),
+        ticket=str(transaction.ticket),
+        unix_time=unix_time,
+        offset_s=offset_s,
+        tls=session.tls,
+        recipients=tuple(recipient.path for recipient in transaction.recipients[:2]),
+    )
+
+
+class Intake:
+    """The content of one transaction. Invariant: until `swallowing`, the draft holds `received` and all octets so far;
+    without a draft nothing is ever kept."""
+
+    __slots__ = ("_digest", "_draft", "_first", "_received", "_scanner", "size")
+
+    def __init__(self, draft: Draft | None, received: bytes, policy: Policy) -> None:
+        self._draft = draft
+        self._received = received
+        self._first: bytes | None = b""
+        self._scanner: HeaderScanner | None = HeaderScanner(policy.header_limits)
+        self._digest = sha256(usedforsecurity=False)
+        self.size = 0
+
+    def write(self, data: bytes) -> Section | TooLarge | None:
+        """Take in more. The header section when this completes it (or breaks its limits), otherwise None."""
+        self.size += len(data)
+        draft = self._draft
+        if draft is None:
+            return None
+        self._digest.update(data)
+        if self._first is not None:
+            data = self._first + data
+            if len(data) < _ENOUGH:
+                self._first = data
+                return None
+            self._first = None
+            draft.write(self._received + bridge(data[:_ENOUGH]) + data)
+        else:
+            draft.write(data)
+        if self._scanner is None:
+            return None
+        found = self._scanner.feed(data)
+        if found is not None:
+            self._scanner = None
+        return found
+
+    def end(self) -> Section | TooLarge | None:
+        """The content is complete: the header section, if it hadn't ended before."""
+        if self._draft is None:
+            return None
+        if self._first is not None:
+            data, self._first = self._first, None
+            self._draft.write(self._received + bridge(data) + data)
+            if self._scanner is not None and (found := self._scanner.feed(data)) is not None:
+                return found
+        if self._scanner is None:
+            return None
+        scanner, self._scanner = self._scanner, None
+        return scanner.end()
+
+    @property
+    def swallowing(self) -> bool:
+        """Whether nothing is kept of what comes."""
+        return self._draft is None
+
+    def swallow(self) -> None:
+        """Keep nothing of what has come and will come. Again it does nothing: the draft is discarded once."""
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            draft.discard()
+
+    async def ready(self) -> None:
+        """Back-pressure: wait until the draft takes more."""
+        if self._draft is not None:
+            await self._draft.ready()
+
+    async def finish(self) -> Blob:
+        """The whole content, with our Received field."""
+        return await self.draft.finish()
+
+    @property
+    def draft(self) -> Draft:
+        """The draft itself, for the commit."""
+        if self._draft is None:
+            raise RuntimeError("nothing was kept of this content")
+        return self._draft
+
+    @property
+    def digest(self) -> Callable[[], bytes]:
+        """Makes the digest of the client's octets."""
+        return self._digest.digest
+
+    def header_blob(self, section: Section) -> Blob:
+        """What there is of the message at the `headers` stage."""
+        return Bytes(self._received + bridge(section.raw[:_ENOUGH]) + section.raw)
+
+
+class IntakeContent:
+    """hooks' port: makes views of one blob, whose header section is parsed once for all of them."""
+
+    __slots__ = ("_blob", "_files", "_parsed", "_utf8")
+
+    def __init__(self, blob: Blob, *, utf8: bool, files: Files | None) -> None:
+        self._blob = blob
+        self._parsed = Parsed(blob)
+        self._utf8 = utf8
+        self._files = files
+
+    def view(self, edits: Sequence[Edit], record: Callable[[Edit], None]) -> MessageView:
+        """The content with these edits."""
+        return View(self._parsed, edits, record, utf8=self._utf8, files=self._files)
+
+    def with_edits(self, edits: Sequence[Edit]) -> Blob:
+        """The content with these edits, for good."""
+        return View(self._parsed, edits, None, utf8=self._utf8).blob if edits else self._blob

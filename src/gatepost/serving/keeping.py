@@ -1,0 +1,68 @@
+"""What plugins keep for a session or a transaction, and how it is closed: beside the session, in bounded time.
+
+A plugin's `aclose` may hang, so nobody on the line waits for it; a session that has hung up waits a little, so that a
+server which stops has closed everything it could.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from gatepost.hooks.session import Holder
+from gatepost.serving.patience import LoopPatience
+
+T = TypeVar("T")
+log = logging.getLogger("gatepost.serving")
+
+CLOSE_S = 5.0
+"""Seconds that the objects of one session or transaction have for closing."""
+
+
+class Belongings(Holder):
+    """A holder that knows whether it ever held anything: most don't, and cost no task when they are closed."""
+
+    __slots__ = ("is_used",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_used = False
+
+    def get(self, key: object, make: Callable[[], T]) -> T:
+        self.is_used = True
+        return super().get(key, make)
+
+
+class Closings:
+    """Closes belongings, each exactly once and in a task of its own."""
+
+    __slots__ = ("_patience", "_tasks", "_token")
+
+    def __init__(self, patience: LoopPatience, token: str) -> None:
+        self._patience = patience
+        self._token = token
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def close(self, belongings: Holder) -> None:
+        """Begin to close; nobody gets anything of it from here on."""
+        if isinstance(belongings, Belongings) and belongings.is_used:
+            self._tasks = [task for task in self._tasks if not task.done()]
+            self._tasks.append(self._patience.spawn(self._closed(belongings)))
+        else:
+            await belongings.close()  # which has nothing to wait for
+
+    async def settled(self) -> None:
+        """Wait until everything is closed, or its time is over."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+
+    async def _closed(self, belongings: Holder) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                errors = await belongings.close()
+        except TimeoutError as too_slow:
+            errors = [too_slow]
+        for error in errors:
+            log.error("an object of a plugin couldn't be closed; token %s", self._token, exc_info=error)

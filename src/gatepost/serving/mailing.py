@@ -1,0 +1,499 @@
+"""The transactions of one session: MAIL, RCPT, DATA, content, end-of-data.
+
+A transaction's ticket exists from MAIL on. Nothing is promised before the spool's commit has returned; what the client
+hears afterwards is only the news of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from gatepost.content.headers import Section, TooLarge
+from gatepost.content.intake import forged_results, submission_edits
+from gatepost.content.received import count_received, date
+from gatepost.hooks import stages
+from gatepost.hooks.notices import Queued
+from gatepost.hooks.questions import Outcome, Question
+from gatepost.hooks.records import describe_edit
+from gatepost.hooks.session import Session
+from gatepost.hooks.transaction import Transaction
+from gatepost.hooks.verdicts import Discard, Hangup, Refuse, Verdict
+from gatepost.model import Body, Envelope, Recipient, Reply, Ticket
+from gatepost.serving.conclusion import (
+    Decision,
+    Fate,
+    Plan,
+    discards,
+    each_hears,
+    parts,
+    plan,
+    stage_refusal,
+    with_ticket,
+)
+from gatepost.serving.intake import Intake, IntakeContent, received_field
+from gatepost.serving.keeping import Belongings, Closings
+from gatepost.serving.place import Place, names
+from gatepost.serving.recipients import Before, are_alike, taker
+from gatepost.serving.repeats import fingerprint_of
+from gatepost.store.draft import Draft
+from gatepost.store.errors import SpoolFailure, SpoolFull
+from gatepost.store.spool import Deposit
+from gatepost.wire.smtp import events
+from gatepost.wire.smtp.server import ServerSession
+
+log = logging.getLogger("gatepost.serving")
+
+SENDER_OK = Reply(250, "2.1.0", "sender ok")
+RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
+GO_AHEAD = Reply(354, "", "send the message, end with a line that is a single dot")
+ACCEPTED = Reply(250, "2.0.0", "accepted")
+TOO_MANY_HOPS = Reply(554, "5.4.6", "this message has been through too many servers")  # rfc5321#6.3
+NOT_TOGETHER = Reply(451, "4.5.3", "these recipients get different messages, send to them separately")
+ANOTHER_POLICY = Reply(452, "4.5.3", "this recipient has other rules, send to it separately")
+DISK_FULL = Reply(452, "4.3.1", "no room for this message now, try again later")
+NOT_STORED = Reply(451, "4.3.0", "the message couldn't be stored, try again later")
+
+
+class Mailing:
+    """At most one transaction at a time. Invariant: a draft that was begun is discarded exactly once."""
+
+    def __init__(self, place: Place, machine: ServerSession, session: Session, closings: Closings) -> None:
+        self._place = place
+        self._closings = closings
+        self._began = 0.0 if place.repeats is None else place.repeats.now()
+        self._machine = machine
+        self._session = session
+        self._count = 0
+        self.accepted = 0
+        """Messages answered with 250."""
+        self.transaction: Transaction | None = None
+        self.is_committing = False
+        """From the hand-over to the writer on, a lost connection changes nothing any more."""
+        self.awaits_content = False
+        self.content_deadline = 0.0
+        self._mail: events.Mail | None = None
+        self._heard: list[Recipient] = []
+        """Every RCPT that was answered with 250, in order: who is answered singly by LMTP and PRDR."""
+        self._intake: Intake | None = None
+        self._section: Section | None = None
+        self._early: Section | TooLarge | None = None
+        """A header section that came before its Data question (BDAT)."""
+        self._is_data_asked = False
+        self._late: Reply | None = None
+        """A refusal that waits for end-of-data."""
+        self._late_by = "house"
+        self._unheard: tuple[Callable[[], str], str] | None = None
+        """(its fingerprint, ticket) of what was accepted last for all, while nothing has come from the client since."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction is under way."""
+        return self.transaction is not None
+
+    @property
+    def begun(self) -> int:
+        """MAIL commands so far."""
+        return self._count
+
+    # ── the envelope ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def mail(self, event: events.Mail) -> None:
+        """MAIL: the ticket begins to exist."""
+        self._count += 1
+        session, place = self._session, self._place
+        self._mail = event
+        ticket = Ticket(session.id, self._count)
+        transaction = Transaction(ticket, event.path, event.parameters, holder=Belongings())
+        self.transaction, self._heard = transaction, []
+        reply = SENDER_OK
+        dispatcher = place.dispatcher
+        question = Question(
+            stages.Sender, session, reply, transaction, {"parameters": event.parameters}, size=event.size
+        )
+        outcome = await dispatcher.ask(question)
+        if (refused := self._negative(stages.Sender, outcome)) is not None:
+            self._record("sender", sender=str(event.path), reply=str(refused), by=outcome.by)
+            await self.forget()
+            self._machine.answer(refused)
+            return
+        reply = outcome.pending
+        self._record("sender", sender=str(event.path))
+        self._machine.answer(reply)
+
+    async def rcpt(self, event: events.Rcpt) -> None:
+        """RCPT: whether this recipient may have the message."""
+        session, place, transaction = self._session, self._place, self._open
+        recipient = Recipient(event.path, event.parameters)
+        question = Question(stages.Recipient, session, RECIPIENT_OK, transaction, {"recipient": recipient})
+        before = Before(session, transaction, recipient)
+        outcome = await place.dispatcher.ask(question)
+        refused = self._negative(stages.Recipient, outcome)
+        if refused is None and not self._is_like_the_first(recipient):
+            refused = ANOTHER_POLICY
+        if refused is not None:
+            before.restore()
+            self._record("recipient", recipient=str(recipient), reply=str(refused), by=outcome.by)
+            self._machine.answer(refused)
+            return
+        self._heard.append(recipient)
+        if recipient not in transaction.recipients and recipient not in transaction.removed:
+            transaction.recipients.append(recipient)
+        self._record("recipient", recipient=str(recipient))
+        self._machine.answer(outcome.pending)
+
+    async def data(self, event: events.Data) -> None:
+        """DATA, or the first BDAT: the last question before there is content."""
+        session, place, transaction = self._session, self._place, self._open
+        reply = GO_AHEAD
+        if stages.Data in place.dispatcher.chains:
+            outcome = await place.dispatcher.ask(Question(stages.Data, session, GO_AHEAD, transaction))
+            if (refused := self._negative(stages.Data, outcome)) is not None:
+                self._record("data", reply=str(refused), by=outcome.by)
+                await self.forget()
+                self._machine.answer(refused)
+                return
+            reply = outcome.pending
+        self._begin_intake()
+        if self._late is not None:
+            refused = self._late
+            self._record("data", reply=str(refused), by="house")
+            await self.forget()
+            self._machine.answer(refused)
+            return
+        self._is_data_asked = True
+        self._machine.answer(reply)
+        if (found := self._early) is not None:
+            self._early = None
+            await self._header_section(found)
+
+    # ── the content ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin_intake(self) -> Intake:
+        if self._intake is None:
+            place, transaction = self._place, self._open
+            self._late, self._late_by, self._section, self._early = None, "house", None, None
+            draft: Draft | None = None
+            try:
+                draft = place.spool.draft(transaction.ticket)
+            except SpoolFull:
+                self._late = DISK_FULL
+            except SpoolFailure:
+                log.exception("no content can be kept; token %s", self._session.id)
+                self._late = NOT_STORED
+            extended, utf8 = self._machine.extended, self._utf8
+            received = received_field(place, self._session, transaction, extended=extended, utf8=utf8)
+            self._intake = Intake(draft, received, place.policy)
+            self.awaits_content = True
+            self.content_deadline = asyncio.get_running_loop().time() + place.timeouts.content
+        return self._intake
+
+    async def ready(self) -> None:
+        """Back-pressure, before more content is read. A failing disk is said at end-of-data, not here."""
+        if self._intake is not None:
+            try:
+                await self._intake.ready()
+            except SpoolFull:
+                self._swallow(DISK_FULL)
+            except SpoolFailure:
+                log.exception("content couldn't be written; token %s", self._session.id)
+                self._swallow(NOT_STORED)
+
+    async def chunk(self, event: events.Chunk) -> None:
+        """Content octets."""
+        found = self._begin_intake().write(event.data)
+        if found is not None and self._is_data_asked:
+            await self._header_section(found)
+        elif found is not None:
+            self._early = found
+
+    def farewell(self) -> Reply | None:
+        """What to say before hanging up in the middle of the content, if that was decided; recorded, so ask once."""
+        if not self.awaits_content or self._late is None or self._late.code != 421:
+            return None
+        self._record("message", reply=str(self._late), by=self._late_by, edits=self._described_edits())
+        return self._late
+
+    async def _header_section(self, found: Section | TooLarge) -> None:
+        place, session, transaction, intake = self._place, self._session, self._open, self._intake
+        assert intake is not None
+        if isinstance(found, TooLarge):
+            self._swallow(Reply(552, "5.3.4", str(found)))
+            return
+        self._section = found
+        if count_received(found) > place.policy.max_hops:
+            self._swallow(TOO_MANY_HOPS)
+            return
+        transaction.edits[:0] = forged_results(found, place.profile.hostname, place.policy.stripped_headers)
+        if place.policy.complete_headers:
+            transaction.edits += submission_edits(
+                found,
+                date=date(*place.clock.unix()),
+                message_id=f"{transaction.ticket}@{place.profile.hostname}",
+                sender=transaction.sender,
+            )
+        if stages.Headers not in place.dispatcher.chains:
+            return
+        transaction.content = IntakeContent(intake.header_blob(found), utf8=self._utf8, files=place.files)
+        question = Question(
+            stages.Headers, session, ACCEPTED, transaction, size=self._mail.size if self._mail else None
+        )
+        outcome = await place.dispatcher.ask(question)
+        if (refused := self._negative(stages.Headers, outcome)) is not None:
+            self._swallow(refused, outcome.by)
+        elif isinstance(outcome.verdict, Discard):
+            intake.swallow()
+
+    def _swallow(self, reply: Reply, by: str = "house") -> None:
+        """Take the rest and keep nothing; this is said at the end."""
+        self._late, self._late_by = reply, by
+        if self._intake is not None:
+            self._intake.swallow()
+
+    # ── end-of-data ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def end_of_data(self, event: events.EndOfData) -> None:
+        """The last word on this message, and the only one that promises anything."""
+        self.awaits_content = False
+        intake = self._begin_intake()
+        try:
+            if event.failure is not None:
+                self._swallow(event.failure, "protocol")
+            elif (found := intake.end()) is not None:
+                await self._header_section(found)
+            if self._late is not None:
+                self._say_to_all(self._late, self._late_by, event.size)
+                return
+            await self._judge(intake, event.size)
+        except SpoolFull:
+            self._say_to_all(DISK_FULL, "house", event.size)
+        except SpoolFailure:
+            log.exception("a message couldn't be stored; token %s", self._session.id)
+            self._say_to_all(NOT_STORED, "house", event.size)
+        finally:
+            self.is_committing = False
+            await self.forget()
+
+    async def _judge(self, intake: Intake, size: int) -> None:
+        place, session, transaction = self._place, self._session, self._open
+        repeats = place.repeats
+        print_: Callable[[], str] | None = None
+        if repeats is not None and self._mail is not None:
+            print_ = fingerprint_of(session, self._mail.path, self._heard, self._section, intake.digest)
+        if repeats is not None and print_ is not None and await repeats.may_fire(self._began):
+            self.is_committing = True  # what is given out here, once, mustn't be lost with the connection
+            if (old := await repeats.fires(print_())) is not None:
+                self._record("message", size=size, repeats=old, reply=f"250 accepted as {old}")
+                self._unheard = (print_, old)
+                self._answer({}, ACCEPTED.with_text(f"accepted as {old}"))
+                return
+            self.is_committing = False
+        chained = stages.Message in place.dispatcher.chains
+        content: IntakeContent | None = None
+        if not intake.swallowing and (chained or transaction.edits or transaction.splits or self._is_handed_over):
+            content = IntakeContent(await intake.finish(), utf8=self._utf8, files=place.files)
+            transaction.content = content
+        outcome = Outcome(pending=ACCEPTED)
+        is_discarded = (transaction.standing.discard or session.standing.discard) is not None
+        if chained and not intake.swallowing and not is_discarded:
+            question = Question(stages.Message, session, ACCEPTED, transaction, size=size)
+            outcome = await place.dispatcher.ask(question)
+            each: Mapping[Recipient, tuple[Verdict, str]] = outcome.each
+        else:
+            each = {recipient: (outcome.verdict, "house") for recipient in transaction.recipients}
+        made = plan(
+            each,
+            sticking=(session.standing, transaction.standing),
+            standings=transaction.standings,
+            token=session.id,
+            verbatim=self._says_verbatim,
+            heard_singly=self._is_heard_singly,
+            disagreement=place.policy.recipients_disagree,
+        )
+        if made.refusal is not None:
+            refused_by = next((d.by for d in made.decisions.values() if d.reply is made.refusal), "house")
+            self._say_to_all(made.refusal, refused_by, size)
+            return
+        reply = outcome.pending
+        handed = await self._hand_over(made, content)
+        if handed is not None and not handed.is_positive:
+            self._say_to_all(handed, "the next server", size)
+            return
+        await self._commit(made, intake, content, size)
+        ticket = str(transaction.ticket)
+        if handed is not None:
+            reply = Reply(250, handed.status, handed.text)
+        else:
+            reply = with_ticket(reply, ticket)
+        self._record_message(made, reply, size)
+        refused = made.having(Fate.REFUSE)
+        if len(refused) < len(made.decisions) or not refused:
+            self.accepted += 1
+        if print_ is not None and not refused:  # who was refused would hear 250 at the repetition
+            self._unheard = (print_, ticket)
+        if queued := tuple(r for r in made.having(Fate.QUEUE) if taker(place, r) is None):
+            server = place.dispatcher.server
+            place.tell(Queued(server, session, transaction.ticket, transaction.sender, queued, size))
+        self._answer(made.decisions, reply)
+
+    async def _commit(self, made: Plan, intake: Intake, content: IntakeContent | None, size: int) -> None:
+        """Everything in one step; when it returns, the message is safe."""
+        place, transaction = self._place, self._open
+        kept = {
+            recipient: decision
+            for recipient, decision in made.decisions.items()
+            if decision.fate is Fate.HOLD or (decision.fate is Fate.QUEUE and taker(place, recipient) is None)
+        }
+        deposits: list[Deposit] = []
+        for recipients, edits, held in parts(transaction, kept):
+            blob = content.with_edits(edits) if content is not None and edits else None
+            deposits.append(
+                Deposit(
+                    ticket=transaction.ticket,
+                    envelope=Envelope(transaction.sender, recipients, self._body, self._utf8, transaction.parameters),
+                    content=intake.draft if blob is None else blob,
+                    received_at=place.clock.unix()[0],
+                    held=held,
+                    authenticated=self._session.user,
+                    part=len(deposits),
+                )
+            )
+        records = discards(transaction, made)
+        if deposits or records:
+            self.is_committing = True
+            await place.spool.commit(deposits, records=records)
+
+    async def _hand_over(self, made: Plan, content: IntakeContent | None) -> Reply | None:
+        """The next server's answer, where it is asked while the sender waits; None where nobody is.
+
+        Its one answer is ours, so it gets one message, or none where there would have to be several.
+        """
+        place, transaction = self._place, self._open
+        queued = [recipient for recipient in made.having(Fate.QUEUE) if taker(place, recipient) is not None]
+        if content is None or not queued:
+            return None
+        takers = {over for recipient in queued if (over := taker(place, recipient)) is not None}
+        groups = [edits for members, edits in transaction.groups() if any(member in queued for member in members)]
+        if len(takers) > 1 or len(groups) > 1:
+            log.error("%s can't be handed over: its recipients get different content or servers", transaction.ticket)
+            return NOT_TOGETHER
+        envelope = Envelope(transaction.sender, tuple(queued), self._body, self._utf8, transaction.parameters)
+        self.is_committing = True
+        return await takers.pop()(self._session, transaction, envelope, content.with_edits(groups[0]))
+
+    # ── what is said ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _say_to_all(self, reply: Reply, by: str, size: int) -> None:
+        self._record("message", size=size, reply=str(reply), by=by, edits=self._described_edits())
+        if self._is_heard_singly and reply.code != 421:
+            self._machine.answer_each([reply] * len(self._heard), None if self._is_lmtp else reply)
+        else:
+            self._machine.answer(reply)
+
+    def _answer(self, decisions: Mapping[Recipient, Decision], reply: Reply) -> None:
+        """One reply, or one for each RCPT that was accepted, in order, where the client can hear them."""
+        if not self._is_heard_singly:
+            self._machine.answer(reply)
+            return
+        each, final = each_hears(self._heard, decisions, reply)
+        self._machine.answer_each(each, None if self._is_lmtp else final)
+
+    def _record_message(self, made: Plan, reply: Reply, size: int) -> None:
+        each = {
+            str(recipient): [decision.fate.value, decision.by, decision.reason or str(decision.reply or "")]
+            for recipient, decision in list(made.decisions.items())[:100]
+            if decision.fate is not Fate.QUEUE
+        }
+        self._record("message", size=size, reply=str(reply), each=each, edits=self._described_edits())
+
+    def _described_edits(self) -> list[str]:
+        transaction = self.transaction
+        return [] if transaction is None else [describe_edit(edit)[:200] for edit in transaction.edits[:50]]
+
+    # ── endings ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def heard_from_client(self, said_something: bool) -> None:
+        """The client has sent an octet after our last 250: it has heard it, and a repetition would be on purpose."""
+        if said_something:
+            self._unheard = None
+
+    async def forget(self) -> None:
+        """The transaction is over, whatever became of it."""
+        transaction, self.transaction = self.transaction, None
+        intake, self._intake = self._intake, None
+        self.awaits_content = False
+        self._is_data_asked = False
+        if intake is not None:
+            intake.swallow()  # what was committed stays
+        if transaction is not None:
+            await self._closings.close(transaction.holder)
+
+    async def end(self, *, unheard: bool) -> None:
+        """The session is over."""
+        if self.transaction is not None:
+            self._record(
+                "abandoned", sender=str(self.transaction.sender), recipients=names(self.transaction.recipients)
+            )
+        await self.forget()
+        if unheard and self._unheard is not None and self._place.repeats is not None:
+            print_, ticket = self._unheard
+            await self._place.repeats.arm(print_(), ticket)
+            self._record("unheard", ticket=ticket)
+
+    # ── small questions ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _open(self) -> Transaction:
+        if self.transaction is None:
+            raise RuntimeError("there is no transaction")
+        return self.transaction
+
+    @property
+    def _utf8(self) -> bool:
+        return self._mail is not None and self._mail.smtputf8
+
+    @property
+    def _body(self) -> Body:
+        return Body.SEVEN_BIT if self._mail is None else self._mail.body
+
+    @property
+    def _is_lmtp(self) -> bool:
+        return self._session.protocol == "lmtp"
+
+    @property
+    def _is_heard_singly(self) -> bool:
+        return self._is_lmtp or (self._mail is not None and self._mail.prdr)
+
+    def _verbatim(self, outcome: Outcome) -> bool:
+        return self._place.policy.verbatim or (outcome.binding is not None and outcome.binding.verbatim)
+
+    def _negative(self, stage: type[stages.Event], outcome: Outcome) -> Reply | None:
+        """The refusal to say, if the outcome is one."""
+        match outcome.verdict:
+            case Refuse(said):
+                return stage_refusal(stage, said, self._session.id, self._verbatim(outcome))
+            case Hangup(said):
+                reply = stage_refusal(stage, said, self._session.id)
+                return Reply(421, "4" + reply.status[1:], reply.text)
+            case _:
+                return None
+
+    def _record(self, kind: str, **facts: object) -> None:
+        if self.transaction is not None:
+            facts["transaction"] = self.transaction.ticket.number
+        self._place.recorder.record(self._session.id, kind, facts)
+
+    def _says_verbatim(self, plugin: str) -> bool:
+        """Whether what this plugin says at `message` leaves as it is."""
+        chain = self._place.dispatcher.chains.get(stages.Message, ())
+        return self._place.policy.verbatim or any(one.verbatim and one.plugin == plugin for one in chain)
+
+    def _is_like_the_first(self, recipient: Recipient) -> bool:
+        """Whether one reply at end-of-data can be true for this recipient and for the first."""
+        place, transaction, helo, heard = self._place, self._open, self._session.helo, self._heard
+        return not heard or are_alike(place, helo, transaction, heard[0], recipient, heard_singly=self._is_heard_singly)
+
+    @property
+    def _is_handed_over(self) -> bool:
+        return any(taker(self._place, recipient) is not None for recipient in self._open.recipients)

@@ -1,0 +1,127 @@
+"""Everything a session needs of its surroundings, joined in one value: made by `app` per listener and generation.
+
+A session keeps the place it began with until it ends, so a reload changes nothing under a session's feet.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from inspect import isawaitable
+from typing import Any, Protocol
+
+from gatepost.content.headers import Limits as HeaderLimits
+from gatepost.content.view import Files
+from gatepost.hooks.dispatcher import Dispatcher
+from gatepost.hooks.notices import Notice
+from gatepost.hooks.ports import Clock, Recorder
+from gatepost.model import Address
+from gatepost.serving.house import GateHouse
+from gatepost.serving.limits import SessionCounter
+from gatepost.serving.patience import LoopPatience
+from gatepost.serving.repeats import Repeats
+from gatepost.serving.tokens import Tokens
+from gatepost.store.spool import Spool
+from gatepost.wire.smtp.profile import Profile
+
+log = logging.getLogger("gatepost.plugins")
+
+
+class Disagreement(Enum):
+    """What to do when one message is wanted for one recipient and refused for another, and the client can hear only one
+    reply."""
+
+    ONE_POLICY = "one-policy"
+    """A RCPT whose plugins differ from the first's gets 452, so that each sender hears its own answer."""
+    HOLD_OTHERS = "hold-others"
+    """250; for the recipients who refuse, the message is held."""
+    STRICTEST = "strictest"
+    """The refusal, for everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. A command's time is for the whole line, not for each octet of it (attack R6)."""
+
+    command: float = 300.0  # rfc5321#4.5.3.2.7
+    content_piece: float = 180.0  # rfc5321#4.5.3.2.5
+    content: float = 1800.0
+    handshake: float = 30.0
+    flush: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the house does where the standards leave a choice."""
+
+    recipients_disagree: Disagreement = Disagreement.ONE_POLICY
+    verbatim: bool = False
+    header_limits: HeaderLimits = field(default_factory=HeaderLimits)
+    max_hops: int = 100  # rfc5321#6.3
+    stripped_headers: tuple[str, ...] = ()
+    """Header fields that mean something only inside, deleted when they come from outside."""
+    complete_headers: bool = False
+    """Add a missing Date and Message-ID (submission)."""  # rfc6409#8
+
+
+class Users(Protocol):
+    """Who may authenticate here."""
+
+    async def verify(self, name: str, password: str) -> str | None:
+        """The user's canonical name; None for a wrong name or password, after the same time."""
+
+    async def scram_keys(self, name: str) -> Any:
+        """The user's SCRAM-SHA-256 keys; None if there are none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """One listener in one generation."""
+
+    listener: str
+    profile: Profile
+    dispatcher: Dispatcher
+    house: GateHouse
+    spool: Spool
+    tokens: Tokens
+    clock: Clock
+    patience: LoopPatience
+    recorder: Recorder
+    counter: SessionCounter
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    policy: Policy = field(default_factory=Policy)
+    users: Users | None = None
+    tls: Callable[[], ssl.SSLContext] | None = None
+    repeats: Repeats | None = None
+    files: Files | None = None
+    lookup: Callable[[Address], Coroutine[Any, Any, str | None]] | None = None
+    nonce: Callable[[], str] | None = None
+    """Entropy for SCRAM."""
+    notices: Mapping[type[Notice], Sequence[Callable[[Any], Any]]] = field(default_factory=dict)
+
+    def tell(self, notice: Notice) -> None:
+        """Tell whoever is bound to it; nobody waits, and nothing that they do comes back here."""
+        for hook in self.notices.get(type(notice), ()):
+            self.patience.spawn(_told(hook, notice))
+
+
+async def _told(hook: Callable[[Any], Any], notice: Notice) -> None:
+    try:
+        work = hook(notice)
+        if isawaitable(work):
+            await work
+    except (Exception, SystemExit):
+        log.exception("a plugin failed when it was told %s", notice.name)
+
+
+def names(recipients: Iterable[object]) -> list[str]:
+    """Addresses as texts, for the trace; not more of them than it would keep."""
+    return [str(recipient) for recipient, _ in zip(recipients, range(100), strict=False)]
+
+
+def shown(text: str) -> str:
+    """A text that a peer chose, for the trace: nothing in it but what can be seen."""  # attacks I2, I9
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

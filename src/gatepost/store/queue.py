@@ -1,0 +1,376 @@
+"""The spool's port over any storage: leases, schedule and settlement, once for every maker.
+
+Strategy: the roster in memory knows who waits; a storage makes `Work` durable, all of it or nothing, and calls back in
+the loop. The roster changes in that call, so it never says what the disk doesn't know, and a waiter that was cancelled
+after the hand-over changes nothing. What was just committed is kept in memory within a bound and handed to delivery
+without reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Protocol
+
+import msgspec
+
+from gatepost.model import Blob, Bytes, Ticket
+from gatepost.store.blobs import FileBlob
+from gatepost.store.draft import ROW_LIMIT, Draft
+from gatepost.store.errors import SpoolError, SpoolFailure, UnknownEntry, spool_error
+from gatepost.store.roster import Roster, Slot
+from gatepost.store.rows import Progress, to_entry
+from gatepost.store.spool import Counts, Deposit, Entry, Fate, OnCommit, RecipientOutcome
+
+_KEPT_OCTETS = 16 * 1024 * 1024  # content of fresh deposits kept for their first attempt
+
+
+class Insert(msgspec.Struct, frozen=True):
+    """One deposit with its place in the storage and its finished content."""
+
+    key: int
+    id: str
+    deposit: Deposit
+    content: Blob
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What one step makes durable: all of it, or nothing."""
+
+    inserts: Sequence[Insert] = ()
+    changes: Sequence[tuple[int, Progress]] = ()
+    removals: Sequence[int] = ()
+    records: Sequence[tuple[object, ...]] = ()
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a storage had when it was opened, one entry; `filed` if its content rests in a file."""
+
+    key: int
+    id: str
+    progress: Progress
+    filed: bool
+
+
+Done = Callable[[SpoolError | None], None]
+
+
+class Storage(Protocol):
+    """What a maker adds: where content arrives, where work becomes durable, where it is read again."""
+
+    def draft(self, ticket: Ticket) -> Draft: ...
+
+    async def place(self, id: str, content: Blob) -> Blob:
+        """The content where an entry may own it: as it is if it fits a row, else in a file of its own."""
+
+    def displace(self, id: str) -> None:
+        """Take back what `place` did for an entry that won't be committed, or was removed."""
+
+    def submit(self, work: Work, done: Done) -> None:
+        """Make work durable, then call `done` in the loop, in the order of submission unless some of it fails."""
+
+    async def load(self, keys: Sequence[int]) -> dict[int, tuple[Deposit, Blob]]:
+        """Deposits with their content; what was damaged is set aside and missing here."""
+
+    async def records(self, limit: int) -> list[tuple[object, ...]]: ...
+
+    async def close(self) -> None: ...
+
+
+class QueueSpool:
+    """The spool over a storage. Invariant: the roster has exactly the entries whose commit has succeeded."""
+
+    def __init__(self, storage: Storage, clock: Callable[[], float], found: Sequence[Found] = ()) -> None:
+        self.on_commit: OnCommit | None = None
+        self._storage = storage
+        self._clock = clock
+        self._roster = Roster()
+        self._kept_octets = 0
+        self._is_closed = False
+        for entry in found:
+            self._roster.add(Slot(entry.key, entry.id, entry.progress, filed=entry.filed))
+        self._keys = count(max((entry.key for entry in found), default=0) + 1)
+
+    def draft(self, ticket: Ticket) -> Draft:
+        return self._storage.draft(ticket)
+
+    async def commit(self, deposits: Sequence[Deposit], *, records: Sequence[tuple[object, ...]] = ()) -> None:
+        inserts = await self._place(deposits)
+        await self._make_durable(Work(inserts=inserts, records=records), lambda: self._take_up(inserts))
+
+    async def due(self, now: float, limit: int) -> list[Entry]:
+        slots = self._roster.lease(now, limit)
+        try:
+            entries = await self._read(slots)
+        except BaseException:
+            for slot in slots:
+                self._roster.give_back(slot)
+            raise
+        for entry in entries:
+            if leased := self._roster.leased(entry.id):
+                leased.entry = entry
+        return entries
+
+    async def settle(
+        self,
+        id: str,
+        outcomes: Sequence[RecipientOutcome],
+        *,
+        next_attempt: float | None,
+        held: str | None = None,
+        deposits: Sequence[Deposit] = (),
+    ) -> None:
+        slot = self._roster.leased(id)
+        if slot is None or slot.entry is None:
+            raise ValueError(f"entry {id} isn't leased, so there is nothing to settle")
+        inserts = await self._place(deposits)
+        try:
+            await self._quiet(slot)
+            progress = None if slot.gone else self._after_attempt(slot, slot.entry, outcomes, next_attempt, held)
+        except BaseException:
+            self._displace(inserts)
+            raise
+        if slot.gone:  # deleted while the attempt was under way
+            self._displace(inserts)
+            self.release_lease(id)
+        elif progress is None:
+            work = Work(inserts=inserts, removals=(slot.key,))
+            await self._make_durable(work, lambda: self._finished(slot, inserts), slot)
+        else:
+            work = Work(inserts=inserts, changes=((slot.key, progress),))
+            await self._make_durable(work, lambda: self._deferred(slot, progress, inserts), slot)
+
+    def release_lease(self, id: str) -> None:
+        if slot := self._roster.leased(id):
+            self._roster.give_back(slot)
+            if slot.gone:
+                self._let_go(slot)
+            elif slot.kept is not None:
+                self._unkeep(slot)
+            self._wake()
+
+    async def entries(self, *, held: bool | None = None, after: str | None = None, limit: int = 100) -> list[Entry]:
+        slots: list[Slot] = []
+        is_behind = after is None
+        for slot in self._roster:
+            if len(slots) == limit:
+                break
+            if is_behind and held in (None, slot.progress.held is not None):
+                slots.append(slot)
+            is_behind = is_behind or slot.id == after
+        return await self._read(slots)
+
+    async def show(self, id: str) -> Entry:
+        entries = await self._read([self._slot(id)])
+        if not entries:
+            raise UnknownEntry(f"entry {id} was damaged and has been set aside")
+        return entries[0]
+
+    async def retry(self, id: str) -> None:
+        slot = self._slot(id)
+        self._roster.change(slot, msgspec.structs.replace(slot.progress, due=self._clock()))
+        self._wake()
+
+    async def hold(self, id: str, reason: str) -> None:
+        await self._change(id, held=reason)
+
+    async def release(self, id: str) -> None:
+        now = self._clock()
+        if self._slot(id).progress.held is not None:
+            await self._change(id, held=None, due=now, since=now, attempts=0)
+
+    async def delete(self, id: str) -> None:
+        slot = self._slot(id)
+        await self._quiet(slot)
+        if not slot.gone:
+            await self._make_durable(Work(removals=(slot.key,)), lambda: self._drop(slot), slot)
+
+    async def flush(self) -> int:
+        now = self._clock()
+        waiting = [slot for slot in self._roster if slot.is_waiting]
+        for slot in waiting:
+            self._roster.change(slot, msgspec.structs.replace(slot.progress, due=now))
+        self._wake()
+        return len(waiting)
+
+    async def records(self, *, limit: int = 1000) -> list[tuple[object, ...]]:
+        return await self._storage.records(limit)
+
+    def counts(self) -> Counts:
+        return self._roster.counts()
+
+    def next_due(self) -> float | None:
+        return self._roster.next_due()
+
+    async def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            await self._storage.close()
+
+    def _slot(self, id: str) -> Slot:
+        slot = self._roster.find(id)
+        if slot is None:
+            raise UnknownEntry(f"there is no entry {id}")
+        return slot
+
+    def _after_attempt(
+        self,
+        slot: Slot,
+        entry: Entry,
+        outcomes: Sequence[RecipientOutcome],
+        next_attempt: float | None,
+        held: str | None,
+    ) -> Progress | None:
+        """How far an entry has come after an attempt; None if nobody is left in it."""
+        was = slot.progress
+        finished = {o.recipient.address for o in outcomes if o.fate is not Fate.LATER}
+        waiting = {r.address for r in entry.envelope.recipients} - finished
+        if not waiting:
+            return None
+        held = held or was.held  # an operator may have held it meanwhile
+        if next_attempt is None and held is None:
+            raise ValueError(f"entry {slot.id} has recipients left, so it must be attempted again or held")
+        said = {o.recipient.address: o.said for o in outcomes if o.fate is Fate.LATER}
+        return Progress(
+            due=was.due if next_attempt is None else next_attempt,
+            since=was.since,
+            attempts=was.attempts + 1,
+            held=held,
+            finished=(*was.finished, *finished),
+            said={address: text for address, text in {**was.said, **said}.items() if address in waiting},
+        )
+
+    async def _change(self, id: str, **changes: object) -> None:
+        slot = self._slot(id)
+        await self._quiet(slot)
+        if slot.gone:
+            raise UnknownEntry(f"there is no entry {id} any more")
+        progress = msgspec.structs.replace(slot.progress, **changes)
+        work = Work(changes=((slot.key, progress),))
+        await self._make_durable(work, lambda: self._changed(slot, progress), slot)
+
+    async def _quiet(self, slot: Slot) -> None:
+        """Wait until no change of a slot is on its way."""
+        while slot.changing is not None:
+            await asyncio.wait({slot.changing})
+
+    async def _place(self, deposits: Sequence[Deposit]) -> list[Insert]:
+        """Deposits with keys and contents that rest where they may stay; all of them, or none."""
+        inserts: list[Insert] = []
+        try:
+            for deposit in deposits:
+                id = deposit.id
+                if self._roster.find(id):
+                    raise ValueError(f"there is an entry {id} already")
+                content = deposit.content
+                blob = await content.complete() if isinstance(content, Draft) else content
+                if blob.size > ROW_LIMIT or isinstance(blob, FileBlob):
+                    blob = await self._storage.place(id, blob)
+                elif not isinstance(blob, Bytes):
+                    blob = Bytes(blob.read())  # a view on memory: the row needs it in one piece
+                inserts.append(Insert(next(self._keys), id, deposit, blob))
+        except BaseException as error:
+            self._displace(inserts)
+            if isinstance(error, OSError):
+                raise spool_error(error) from error
+            raise
+        return inserts
+
+    def _displace(self, inserts: Sequence[Insert]) -> None:
+        for insert in inserts:
+            if not isinstance(insert.content, Bytes):
+                self._storage.displace(insert.id)
+
+    async def _make_durable(self, work: Work, then: Callable[[], None], slot: Slot | None = None) -> None:
+        """Hand work over and wait. `then` runs when it is durable, whether or not somebody still waits for it."""
+        if self._is_closed:
+            self._displace(work.inserts)
+            raise SpoolFailure("the spool is closed")
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended = asyncio.get_running_loop().create_future() if slot else None
+
+        def done(error: SpoolError | None) -> None:
+            if slot and ended:
+                slot.changing = None
+                ended.set_result(None)
+            if error is None:
+                then()
+            else:
+                self._displace(work.inserts)
+            if waiter.done():
+                return
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+        if slot:
+            slot.changing = ended
+        self._storage.submit(work, done)
+        await waiter
+
+    async def _read(self, slots: Sequence[Slot]) -> list[Entry]:
+        """The entries of slots, from memory where kept; one that turns out damaged is dropped from the roster."""
+        missing = [slot.key for slot in slots if slot.kept is None]
+        loaded = await self._storage.load(missing) if missing else {}
+        entries = []
+        for slot in slots:
+            if (deposit := slot.kept) is not None and not isinstance(deposit.content, Draft):
+                entries.append(to_entry(deposit, deposit.content, slot.progress, fresh=True))
+            elif slot.key in loaded:
+                entries.append(to_entry(*loaded[slot.key], slot.progress))
+            elif not slot.gone:
+                self._roster.remove(slot)
+                self._roster.give_back(slot)
+        return entries
+
+    def _take_up(self, inserts: Sequence[Insert]) -> None:
+        for insert in inserts:
+            deposit, content = insert.deposit, insert.content
+            kept = deposit if deposit.content is content else replace(deposit, content=content)
+            slot = Slot(insert.key, insert.id, Progress.at_first(deposit), filed=not isinstance(content, Bytes))
+            if self._kept_octets + content.size <= _KEPT_OCTETS or slot.filed:
+                slot.kept = kept
+                self._kept_octets += 0 if slot.filed else content.size
+            self._roster.add(slot)
+        if inserts:
+            self._wake()
+
+    def _unkeep(self, slot: Slot) -> None:
+        if slot.kept is not None:
+            self._kept_octets -= 0 if slot.filed else slot.kept.content.size
+            slot.kept = None
+
+    def _finished(self, slot: Slot, inserts: Sequence[Insert]) -> None:
+        self._roster.give_back(slot)
+        self._drop(slot)
+        self._take_up(inserts)
+
+    def _deferred(self, slot: Slot, progress: Progress, inserts: Sequence[Insert]) -> None:
+        self._unkeep(slot)
+        if not slot.gone:
+            self._roster.change(slot, progress)
+        self._roster.give_back(slot)
+        self._take_up(inserts)
+        self._wake()
+
+    def _changed(self, slot: Slot, progress: Progress) -> None:
+        self._roster.change(slot, progress)
+        self._wake()
+
+    def _drop(self, slot: Slot) -> None:
+        self._roster.remove(slot)
+        self._unkeep(slot)
+        if not slot.leased:
+            self._let_go(slot)
+
+    def _let_go(self, slot: Slot) -> None:
+        """Remove the content of an entry that is gone and that nobody reads any more."""
+        if slot.filed:
+            self._storage.displace(slot.id)
+
+    def _wake(self) -> None:
+        if self.on_commit is not None:
+            self.on_commit()

@@ -1,0 +1,196 @@
+"""What a shard's owner finds when it opens: the state on disk, made whole.
+
+    on disk                              what is done
+    file in incoming/                    removed: its sender never heard a 250
+    file in bodies/ without a row        removed; set aside if the database was damaged, for its row may be lost
+    row without its file, or a short one set aside
+    row that can't be decoded            set aside
+    database that can't be read          moved to damaged/; every row that can be read is saved from it
+
+Nothing here is fatal except a disk that refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path as File
+
+import apsw
+
+from gatepost.model import Blob
+from gatepost.store.blobs import FileBlob
+from gatepost.store.database import Database, Row
+from gatepost.store.files import FileSystem
+from gatepost.store.queue import Found, Work
+from gatepost.store.rows import Damaged, Filed, Progress, decode_deposit, decode_progress
+
+_UNREADABLE = (apsw.CorruptError, apsw.NotADBError)
+_DATABASE = "spool.db"
+_FORWARDS = "SELECT key, facts, content FROM entry ORDER BY key"
+_BACKWARDS = f"{_FORWARDS} DESC"
+
+
+@dataclass(frozen=True, slots=True)
+class Shelves:
+    """The places of one shard, and how to reach them."""
+
+    folder: File
+    files: FileSystem
+    on_damage: Callable[[str], None]
+    vfs: str | None = None
+
+    @property
+    def bodies(self) -> File:
+        return self.folder / "bodies"
+
+    @property
+    def incoming(self) -> File:
+        return self.folder / "incoming"
+
+    @property
+    def damaged(self) -> File:
+        return self.folder / "damaged"
+
+    def make(self) -> None:
+        """The folders a running shard needs."""
+        self.files.make_dir(self.bodies)
+        self.files.make_dir(self.incoming)
+
+    def owns(self, path: File) -> bool:
+        """Whether a file is one of this shard's own, which nobody changes."""
+        return path.parent in (self.incoming, self.bodies)
+
+    def database(self) -> Database:
+        """Open or make the database, its name durable; raises apsw.Error, OSError."""
+        database = Database(self.folder / _DATABASE, vfs=self.vfs)
+        try:
+            self.files.sync_dir(self.folder)
+        except BaseException:
+            database.abandon()
+            raise
+        return database
+
+    def body(self, filed: Filed) -> Blob:
+        """The content a row has in a file; raises Damaged if there is no such file or it is too short."""
+        path = self.bodies / filed.deposit.id
+        try:
+            size = self.files.size(path)
+        except OSError as error:
+            raise Damaged(f"the content's file can't be read: {error}") from error
+        if size != filed.size:
+            raise Damaged(f"the content's file has {size} octets instead of {filed.size}")
+        return FileBlob(path, filed.size)
+
+
+def recover(shelves: Shelves, clock: Callable[[], float]) -> tuple[Database, list[Found]]:
+    """The open database and what it holds, after everything half done was cleared away."""
+    for name in shelves.files.list_dir(shelves.incoming):
+        shelves.files.unlink(shelves.incoming / name)
+    is_whole = True
+    try:
+        database = shelves.database()
+        try:
+            rows = list(database.scan())
+        except _UNREADABLE:
+            database.abandon()
+            raise
+    except _UNREADABLE as error:
+        is_whole = False
+        database = _salvage(shelves, f"{clock():.0f}", error)
+        rows = list(database.scan())
+    try:
+        found = [found for row in rows if (found := _take_up(shelves, database, row))]
+        _clear_bodies(shelves, {entry.id for entry in found if entry.filed}, is_whole=is_whole)
+    except BaseException:
+        database.abandon()
+        raise
+    return database, found
+
+
+def set_aside(shelves: Shelves, database: Database, row: Row, damage: Damaged) -> None:
+    """Move what can't be read to damaged/, so that it is neither lost nor in the way."""
+    key, facts, content = row
+    name = f"entry-{key}"
+    with suppress(Damaged):
+        name = decode_deposit(facts).deposit.id
+    shelves.files.make_dir(shelves.damaged)
+    _keep(shelves, f"{name}.facts", facts)
+    if content is not None:
+        _keep(shelves, f"{name}.content", content)
+    if shelves.files.exists(body := shelves.bodies / name):
+        shelves.files.rename(body, shelves.damaged / f"{name}.content")
+    shelves.files.sync_dir(shelves.damaged)
+    database.write([Work(removals=(key,))])
+    shelves.on_damage(f"{name} was set aside in {shelves.damaged}: {damage}")
+
+
+def _take_up(shelves: Shelves, database: Database, row: tuple[int, bytes, bytes | None]) -> Found | None:
+    key, facts, kept_progress = row
+    try:
+        filed = decode_deposit(facts)
+        progress = Progress.at_first(filed.deposit) if kept_progress is None else decode_progress(kept_progress)
+        if filed.checksum is None:
+            shelves.body(filed)
+    except Damaged as damage:
+        for whole in database.load([key]):
+            set_aside(shelves, database, whole, damage)
+        return None
+    return Found(key, filed.deposit.id, progress, filed.checksum is None)
+
+
+def _clear_bodies(shelves: Shelves, expected: set[str], *, is_whole: bool) -> None:
+    for name in shelves.files.list_dir(shelves.bodies):
+        if name in expected:
+            continue
+        if is_whole:
+            shelves.files.unlink(shelves.bodies / name)
+        else:
+            shelves.files.make_dir(shelves.damaged)
+            shelves.files.rename(shelves.bodies / name, shelves.damaged / f"{name}.content")
+            shelves.on_damage(f"{name} has lost its row; its content was set aside in {shelves.damaged}")
+
+
+def _salvage(shelves: Shelves, when: str, error: apsw.Error) -> Database:
+    """Set a damaged database aside and save its readable rows into a new one."""
+    aside = shelves.damaged / when
+    shelves.files.make_dir(aside)
+    for name in (_DATABASE, f"{_DATABASE}-wal"):
+        if shelves.files.exists(shelves.folder / name):
+            shelves.files.rename(shelves.folder / name, aside / name)
+    shelves.files.sync_dir(aside)
+    database = shelves.database()
+    saved = 0
+    for row in _readable(aside / _DATABASE, shelves.vfs):
+        database.insert(row)
+        saved += 1
+    shelves.on_damage(f"the spool was damaged ({error}) and set aside in {aside}; {saved} entries were saved from it")
+    return database
+
+
+def _readable(path: File, vfs: str | None) -> Iterator[Row]:
+    """What can still be read: from the beginning up to the damage, and from the end down to it."""
+    try:
+        connection = apsw.Connection(str(path), vfs=vfs)
+    except apsw.Error:
+        return
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        for statement in _FORWARDS, _BACKWARDS:
+            with suppress(apsw.Error):
+                for key, facts, content in connection.execute(statement):
+                    if isinstance(key, int) and isinstance(facts, bytes):
+                        yield key, facts, content if isinstance(content, bytes) else None
+    finally:
+        connection.close(True)
+
+
+def _keep(shelves: Shelves, name: str, data: bytes) -> None:
+    shelves.files.unlink(shelves.damaged / name)
+    file = shelves.files.create(shelves.damaged / name)
+    try:
+        file.write(data)
+        file.sync()
+    finally:
+        file.close()

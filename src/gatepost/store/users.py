@@ -1,0 +1,160 @@
+"""Users: who has a maildrop and may authenticate, from the settings and from a database, behind one port."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from gatepost.model import Path, glob_matches
+from gatepost.store.passwords import Passwords, ScramKeys
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One user. `name` is the address and the login name; without a password nobody can log in as this user.
+
+    `scram` is kept as ScramKeys writes it; `send_as` may hold patterns.
+    """
+
+    name: str
+    password: str | None = None
+    scram: str | None = None
+    aliases: tuple[str, ...] = ()
+    send_as: tuple[str, ...] = ()
+
+
+class Users(Protocol):
+    """What sessions and delivery ask about users. Names are compared without regard to case."""
+
+    @property
+    def can_scram(self) -> bool:
+        """Whether every user who has a password has SCRAM keys, so that the mechanism may be offered."""
+
+    async def verify(self, name: str, password: str) -> str | None:
+        """The user's name as it is kept, or None, after the same time for a wrong name as for a wrong password.
+
+        Raises UsersBusy.
+        """
+
+    async def scram_keys(self, name: str) -> ScramKeys | None:
+        """A user's SCRAM keys; made-up ones for an unknown user, None for one who has none."""
+
+    async def exists(self, address: Path | str) -> bool:
+        """Whether an address is a user's, by name or alias."""
+
+    async def mailbox(self, address: Path | str) -> str | None:
+        """The name of the user whose address or alias this is."""
+
+    def may_send_as(self, name: str, address: str) -> bool:
+        """Whether a user may send from an address: the name, an alias, or what `send_as` allows."""
+
+    def list(self) -> Sequence[User]:
+        """Every user, by name."""
+
+    async def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """Where users are kept."""
+
+    def find(self, address: str) -> User | None:
+        """The user with this name or alias, as `folded` writes it."""
+
+    def all(self) -> Iterable[User]: ...
+
+    @property
+    def secret(self) -> bytes:
+        """What made-up SCRAM keys are derived from: the same until the users change, and known to nobody else."""
+
+    def close(self) -> None: ...
+
+
+class StaticUsers:
+    """The users that stand in the settings. Invariant: no address belongs to two of them."""
+
+    def __init__(self, users: Iterable[User]) -> None:
+        """Raises ValueError if an address is given twice, or SCRAM keys aren't any."""
+        self._users = tuple(users)
+        self._by_address: dict[str, User] = {}
+        for user in self._users:
+            if user.scram is not None:
+                ScramKeys.parse(user.scram)
+            for address in (user.name, *user.aliases):
+                if self._by_address.setdefault(folded(address), user) is not user:
+                    raise ValueError(f"{address} belongs to two users")
+        self.secret = blake2b(repr(self._users).encode("utf-8", "surrogatepass")).digest()
+
+    def find(self, address: str) -> User | None:
+        return self._by_address.get(address)
+
+    def all(self) -> Iterable[User]:
+        return self._users
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Accounts:
+    """The users of several sources; an earlier one wins."""
+
+    def __init__(self, sources: Sequence[Source], passwords: Passwords) -> None:
+        self._sources = tuple(sources)
+        self._passwords = passwords
+
+    @property
+    def can_scram(self) -> bool:
+        return all(user.scram or not user.password for source in self._sources for user in source.all())
+
+    async def verify(self, name: str, password: str) -> str | None:
+        user = self._find(name)
+        is_right = await self._passwords.check(None if user is None else user.password, password)
+        return user.name if user is not None and is_right else None
+
+    async def scram_keys(self, name: str) -> ScramKeys | None:
+        user = self._find(name)
+        if user is None:
+            secret = blake2b(b"".join(source.secret for source in self._sources)).digest()
+            return self._passwords.made_up_keys(secret, folded(name))
+        return None if user.scram is None else ScramKeys.parse(user.scram)
+
+    async def exists(self, address: Path | str) -> bool:
+        return self._find(str(address)) is not None
+
+    async def mailbox(self, address: Path | str) -> str | None:
+        user = self._find(str(address))
+        return None if user is None else user.name
+
+    def may_send_as(self, name: str, address: str) -> bool:
+        user = self._find(name)
+        if user is None:
+            return False
+        wanted = folded(address)
+        return any(folded(own) == wanted for own in (user.name, *user.aliases)) or any(
+            glob_matches(folded(pattern), wanted) for pattern in user.send_as
+        )
+
+    def list(self) -> Sequence[User]:
+        known: dict[str, User] = {}
+        for source in self._sources:
+            for user in source.all():
+                known.setdefault(folded(user.name), user)
+        return sorted(known.values(), key=lambda user: user.name)
+
+    async def close(self) -> None:
+        await self._passwords.close()
+        for source in self._sources:
+            source.close()
+
+    def _find(self, address: str) -> User | None:
+        wanted = folded(address)
+        return next((user for source in self._sources if (user := source.find(wanted))), None)
+
+
+def folded(address: str) -> str:
+    """An address as it is compared, and always text that can be written down."""
+    if address.isascii():
+        return address.lower()
+    return unicodedata.normalize("NFC", address).lower().encode("utf-8", "backslashreplace").decode()

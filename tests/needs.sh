@@ -1,0 +1,41 @@
+#!/bin/sh
+# The programs of the system that some tests run against real mail: looked for, and installed where that is allowed
+# (root on a system with apt-get). Where it isn't, says plainly which tests are left out; with CI set that is a failure.
+set -u
+PATH="$PATH:/usr/sbin:/sbin"
+
+missing() {
+    for each in swaks:swaks,libnet-ssleay-perl curl:curl strace:strace smtp-source:postfix smtp-sink:postfix; do
+        command -v "${each%%:*}" >/dev/null 2>&1 || echo "$each"
+    done
+}
+
+lacking=$(missing)
+[ -z "$lacking" ] && exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    packages=$(for each in $lacking; do echo "${each##*:}" | tr , "\n"; done | sort -u)
+    echo "installing for the tests:" $packages
+    # Postfix is wanted for its two test programs only: nothing is configured, and no service is started
+    export DEBIAN_FRONTEND=noninteractive
+    echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections 2>/dev/null
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    apt-get install -qq --no-install-recommends $packages >/dev/null 2>&1 ||
+        { apt-get update -qq && apt-get install -qq --no-install-recommends $packages >/dev/null; }
+    lacking=$(missing)
+    [ -z "$lacking" ] && exit 0
+fi
+
+echo "Some programs that tests run aren't here, and tests that need them are left out:"
+for each in $lacking; do
+    program=${each%%:*}
+    tests=$(cd "$(dirname "$0")" && grep -rl --include='test_*.py' "needs(.*\"$program\"" . | sort | tr '\n' ' ')
+    echo "  $program (in Debian: apt install $(echo "${each##*:}" | tr , " ")) for $tests"
+done
+case "${CI:-}" in
+"" | 0 | false | no) exit 0 ;;
+*) echo "CI is set: nothing may be left out." && exit 1 ;;
+esac

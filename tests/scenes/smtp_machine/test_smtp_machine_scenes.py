@@ -1,0 +1,116 @@
+"""Dialogues with the server machine, as text: run whole, octet by octet, and cut at every place.
+
+Lines of a scene: `P:` a profile setting, `H:` an answer of the house (question, text in it or `*`, reply),
+`S:` what the
+server says, `C:` a line of the client, `c:` raw octets of it with Python escapes, `M:` the message accepted last (with
+escapes), `TLS` the handshake, `EOF` the client's end, `CLOSED` the server's, `#` a remark. `ONLY whole`: the scene is
+about what arrives too early, so it isn't cut.
+"""
+
+from __future__ import annotations
+
+from ast import literal_eval
+from pathlib import Path as File
+
+import pytest
+
+from gatepost.model import Reply
+from gatepost.wire.smtp.profile import BareNewline, Profile
+from gatepost.wire.smtp.server import ServerSession
+from gatepost.wire.smtp.states import Protocol
+from scenes.smtp_machine.house import HOST, House
+
+SCENES = sorted(File(__file__).parent.glob("*.txt"))
+ENUMS = {"protocol": Protocol, "bare_newline": BareNewline}
+
+
+def octets(text: str) -> bytes:
+    return text.encode().decode("unicode_escape").encode("latin-1")
+
+
+def reply(words: str) -> Reply:
+    code, _, rest = words.partition(" ")
+    status, _, text = rest.partition(" ")
+    return Reply(int(code), status, text) if status[:1].isdigit() else Reply(int(code), "", rest)
+
+
+def setting(words: str) -> tuple[str, object]:
+    name, _, value = (part.strip() for part in words.partition("="))
+    return name, ENUMS[name](value) if name in ENUMS else literal_eval(value)
+
+
+class Play:
+    """One scene, with the client's flights cut by `cut`: 0 whole, -1 octet by octet, n after the n-th octet of all."""
+
+    def __init__(self, scene: File, cut: int) -> None:
+        self.lines = [line for line in scene.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+        self.cut = cut
+        self.sent = 0
+        profile = dict(setting(line[2:]) for line in self.lines if line.startswith("P:"))
+        self.house = House(ServerSession(Profile(HOST, **profile)))
+        for line in self.lines:
+            if line.startswith("H:"):
+                question, text, words = line[2:].split(maxsplit=2)
+                self.house.answers.append((question, "" if text == "*" else text, reply(words)))
+
+    def run(self) -> None:
+        self.house.run()
+        flight, expected = b"", ""
+        for line in [*self.lines, "S:"]:
+            kind, rest = line[:2], line[3:]
+            if kind in ("S:", "M:") or line in ("TLS", "EOF", "CLOSED"):
+                self.send(flight)
+                flight = b""
+            elif expected:
+                self.heard(expected)
+                expected = ""
+            match kind:
+                case "C:":
+                    flight += rest.encode() + b"\r\n"
+                case "c:":
+                    flight += octets(rest)
+                case "S:" if rest:
+                    expected += rest + "\r\n"
+                case "M:":
+                    self.heard(expected)
+                    expected = ""
+                    assert self.house.messages[-1] == octets(rest)
+            if line == "TLS":
+                self.heard(expected)
+                expected = ""
+                self.house.session.tls_started()
+            elif line == "EOF":
+                self.house.receive(b"")
+            elif line == "CLOSED":
+                assert self.house.session.wants_close
+        self.heard(expected)
+
+    def send(self, flight: bytes) -> None:
+        if self.cut < 0:
+            pieces = [flight[at : at + 1] for at in range(len(flight))]
+        else:
+            at = min(max(self.cut - self.sent, 0), len(flight))
+            pieces = [flight[:at], flight[at:]]
+        self.sent += len(flight)
+        for piece in pieces:
+            if piece:
+                self.house.receive(piece)
+
+    def heard(self, expected: str) -> None:
+        assert self.house.output.decode() == expected
+        self.house.output = b""
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.stem)
+def test_scene(scene: File) -> None:
+    whole = Play(scene, 0)
+    whole.run()
+    if "ONLY whole" in whole.lines:
+        return
+    Play(scene, -1).run()
+    for cut in range(1, whole.sent):
+        Play(scene, cut).run()
+
+
+def test_there_are_scenes() -> None:
+    assert len(SCENES) >= 10
