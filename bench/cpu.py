@@ -15,7 +15,8 @@ from typing import Any
 
 from gatepost.app.generation import make_generation
 from gatepost.hooks.api import on
-from gatepost.plugins.python import Loaded, load
+from gatepost.plugins.loaded import Loaded
+from gatepost.plugins.python import load
 from gatepost.serving.reception import Reception
 from gatepost.store.spool import Deposit
 from gatepost.testing.line import SessionEnd

@@ -13,7 +13,8 @@ from gatepost.hooks import verdicts as v
 from gatepost.hooks.api import on
 from gatepost.hooks.effects import EFFECTS, allowed_failures
 from gatepost.model import Reply
-from gatepost.plugins.python import Wish, load
+from gatepost.plugins.loaded import Wish
+from gatepost.plugins.python import load
 from gatepost.testing.rig import Rig
 
 MESSAGE = b"From: a@b.example\r\nSubject: matrix\r\n\r\nhello\r\n"

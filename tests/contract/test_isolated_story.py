@@ -9,7 +9,8 @@ import textwrap
 
 import pytest
 
-from gatepost.plugins.python import PluginError, Wish, load, load_isolated
+from gatepost.plugins.loaded import PluginError, Wish
+from gatepost.plugins.python import load, load_isolated
 from gatepost.testing.trying import try_plugin
 
 MIXED = textwrap.dedent(

@@ -13,7 +13,8 @@ from gatepost.hooks import stages
 from gatepost.hooks import verdicts as v
 from gatepost.hooks.api import on
 from gatepost.model import Path, Recipient, Reply
-from gatepost.plugins.python import Wish, load
+from gatepost.plugins.loaded import Wish
+from gatepost.plugins.python import load
 from gatepost.serving.house import Gate, OpenTo
 from gatepost.testing.rig import Rig
 

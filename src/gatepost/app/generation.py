@@ -26,7 +26,8 @@ from gatepost.hooks.ports import Clock, Recorder
 from gatepost.hooks.session import ServerView
 from gatepost.hooks.stages import Auth, Command, Event, Message, Replying
 from gatepost.model import Address
-from gatepost.plugins.python import Loaded, PluginError, Wish, load, load_isolated
+from gatepost.plugins.loaded import Loaded, PluginError, Wish
+from gatepost.plugins.python import load, load_isolated
 from gatepost.serving.house import Gate, GateHouse
 from gatepost.serving.limits import SessionCounter
 from gatepost.serving.patience import LoopPatience

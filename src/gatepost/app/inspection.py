@@ -18,7 +18,7 @@ from gatepost.hooks.bindings import Binding
 from gatepost.hooks.rules import Rule
 from gatepost.hooks.stages import STAGES, Message
 from gatepost.net.certificates import Certificates
-from gatepost.plugins.python import Loaded
+from gatepost.plugins.loaded import Loaded
 
 if TYPE_CHECKING:
     from gatepost.app.worker import Worker

@@ -25,8 +25,8 @@ from gatepost.hooks import stages
 from gatepost.hooks.api import BindingWords, On
 from gatepost.hooks.verdicts import Answer, Refuse, Respond, Take
 from gatepost.model import Reply, Ticket, TokenError
-from gatepost.plugins.python import Loaded, Wish, load
-from gatepost.plugins.python.loading import seconds
+from gatepost.plugins.loaded import Loaded, Wish, seconds
+from gatepost.plugins.python import load
 
 H = TypeVar("H", bound=Callable[..., Any])
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from gatepost.app.privileges import PrivilegeError
 from gatepost.app.reloading import NeedsRestart
 from gatepost.app.settings import Settings, SettingsError, load
 from gatepost.net.certificates import CertificateError
-from gatepost.plugins.python import PluginError
+from gatepost.plugins.loaded import PluginError
 from gatepost.store.errors import ShardBusy, SpoolError
 from gatepost.store.ledger import LedgerError
 from gatepost.store.registry import RegistryError

@@ -30,7 +30,7 @@ from gatepost.net import Stream, listen
 from gatepost.net.certificates import Certificates, Pair, client_context
 from gatepost.net.listener import Listener as NetListener
 from gatepost.net.resolver import Resolver
-from gatepost.plugins.python import Loaded
+from gatepost.plugins.loaded import Loaded
 from gatepost.serving.limits import SessionCounter, SessionLimits
 from gatepost.serving.patience import LoopPatience, SystemClock
 from gatepost.serving.reception import Reception

@@ -15,7 +15,7 @@ from gatepost.app.generation import Generation, Surroundings, make_generation
 from gatepost.app.settings.root import Settings
 from gatepost.model import Peer
 from gatepost.net.resolver import StaticResolver
-from gatepost.plugins.python import Loaded
+from gatepost.plugins.loaded import Loaded
 from gatepost.serving.house import Gate, OpenTo
 from gatepost.serving.limits import SessionCounter, SessionLimits
 from gatepost.serving.patience import LoopPatience, SystemClock

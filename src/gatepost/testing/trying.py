@@ -15,7 +15,8 @@ from gatepost.admin.telling import Entry, Explanation, explain
 from gatepost.hooks.records import read_verdict
 from gatepost.hooks.verdicts import Verdict
 from gatepost.model import Tls
-from gatepost.plugins.python import Loaded, Wish, load
+from gatepost.plugins.loaded import Loaded, Wish
+from gatepost.plugins.python import load
 from gatepost.testing.rig import Rig
 
 MESSAGE = (

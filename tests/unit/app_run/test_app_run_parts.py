@@ -15,7 +15,7 @@ from gatepost.app.settings import Settings, SettingsError, load
 from gatepost.app.settings.root import Listener
 from gatepost.app.starting import REASONS, Launch, StartFailure, failure, packed, unpacked
 from gatepost.net.certificates import CertificateError
-from gatepost.plugins.python import PluginError
+from gatepost.plugins.loaded import PluginError
 from gatepost.store.errors import ShardBusy
 
 ANYWHERE = Listener.model_validate({"name": "mx", "address": "127.0.0.1:0"})

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from gatepost.hooks.api import on, refuse
-from gatepost.plugins.python import PluginError, Wish, load
+from gatepost.plugins.loaded import PluginError, Wish
+from gatepost.plugins.python import load
 from gatepost.testing.rig import Rig
 
 HOOK = "from gatepost import Plugin, on\n@on('sender')\nasync def {name}(event): ...\n"

@@ -1,7 +1,8 @@
 """What a RCPT leaves behind, and what it doesn't when it is refused in the end."""
 
 from gatepost.hooks.api import accept, discard, on, per_transaction, quarantine, refuse
-from gatepost.plugins.python import Wish, load
+from gatepost.plugins.loaded import Wish
+from gatepost.plugins.python import load
 from gatepost.testing.rig import Rig
 from unit.serving.serving_talk import content, envelope, greet, plugins, sent, turns
 

@@ -62,7 +62,7 @@ def _of_settings(settings: Settings) -> list[dict[str, Any]]:
     from gatepost.app.inspection import told_plugins
     from gatepost.app.recording import MemoryRing
     from gatepost.app.stores import MemoryRecords, TraceRecords
-    from gatepost.plugins.python import PluginError
+    from gatepost.plugins.loaded import PluginError
     from gatepost.store.files import RealFiles
 
     try:

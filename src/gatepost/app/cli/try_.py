@@ -50,7 +50,7 @@ def command(
 
     Exit code 0 if the message would be accepted, 1 if it would be refused.
     """
-    from gatepost.plugins.python import PluginError
+    from gatepost.plugins.loaded import PluginError
     from gatepost.testing.trying import MESSAGE, try_plugin
 
     async def tried() -> Story:

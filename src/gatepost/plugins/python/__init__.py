@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatepost.plugins.python.loading import Loaded, PluginError, Wish, load
+from gatepost.plugins.python.loading import InProcess, load
 
 if TYPE_CHECKING:
     from gatepost.plugins.python.isolated import Isolated, load_isolated
 
-__all__ = ["Isolated", "Loaded", "PluginError", "Wish", "load", "load_isolated"]
+__all__ = ["InProcess", "Isolated", "load", "load_isolated"]
 
 
 def __getattr__(name: str) -> object:

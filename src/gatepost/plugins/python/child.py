@@ -27,8 +27,9 @@ from gatepost.hooks.api import PREPARE
 from gatepost.hooks.session import ServerView
 from gatepost.plugins.host.channel import Channel
 from gatepost.plugins.host.confinement import confine_self
+from gatepost.plugins.loaded import PluginError
 from gatepost.plugins.python.heart import Heart
-from gatepost.plugins.python.loading import Hook, Loaded, PluginError, bound_like, collect
+from gatepost.plugins.python.loading import Hook, InProcess, bound_like, collect
 from gatepost.plugins.python.rebuilding import (
     Kept,
     Lookup,
@@ -119,7 +120,7 @@ class Child:
         self._patience = _Patience()
         self._server = ServerView("", _Clock(), _NoFacts())
         self._lookup: Lookup | None = None
-        self._plugin: Loaded | None = None
+        self._plugin: InProcess | None = None
         self._hooks: list[Hook] = []
         self._threads = Threads("plugin")
         self._sessions: dict[str, Kept] = {}

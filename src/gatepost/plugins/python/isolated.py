@@ -27,7 +27,8 @@ from gatepost.hooks.session import ServerView
 from gatepost.hooks.stages import Event, stage_named
 from gatepost.net.resolver import Resolver
 from gatepost.plugins.host import Backoff, Command, Crew, HostError, Limits, LoadRefused, Recipe
-from gatepost.plugins.python.loading import Hook, Loaded, PluginError, Wish, bind
+from gatepost.plugins.loaded import Loaded, PluginError, Wish
+from gatepost.plugins.python.loading import Hook, bind
 from gatepost.wire.host import Load
 
 _LONG_S = 30.0  # a question's time, where no binding says less

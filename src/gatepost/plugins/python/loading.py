@@ -24,49 +24,19 @@ from typing import Any
 import msgspec
 
 from gatepost.hooks.api import MARK, PREPARE, Mark, Plugin
-from gatepost.hooks.bindings import Binding, OnFailure
 from gatepost.hooks.breaker import Breaker
 from gatepost.hooks.notices import Notice
-from gatepost.hooks.rules import RuleError, parse_rule, parse_when
 from gatepost.hooks.session import ServerView
-from gatepost.hooks.stages import Event, stage_named
+from gatepost.plugins.loaded import Loaded, PluginError, Wish, make_binding, wanted_stages
 from gatepost.plugins.python.threads import Threads
 
 ENTRY_POINTS = "gatepost.plugins"
 
 
-class PluginError(ValueError):
-    """The plugin can't be used; the text says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What settings (or a call) say about one binding; None leaves what the code says."""
-
-    stages: tuple[str, ...] = ()
-    """Only these stages of the plugin; () for all it has."""
-    rule: str | None = None
-    when: Mapping[str, object] | None = None
-    priority: int | None = None
-    timeout: float | None = None
-    on_failure: str | None = None
-    shadow: bool | None = None
-    always: bool | None = None
-    secrets: bool | None = None
-    inline: bool | None = None
-    may_relay: bool = False
-    verbatim: bool = False
-
-
 @dataclass(slots=True)
-class Loaded:
-    """A plugin, ready: what it is bound to, what it is told, and how it is opened and closed."""
+class InProcess(Loaded):
+    """A plugin that runs here."""
 
-    name: str
-    source: str
-    dialect: str = "python"
-    bindings: list[Binding] = field(default_factory=list)
-    told: list[tuple[type[Notice], Callable[[Any], Any]]] = field(default_factory=list)
     instances: list[Plugin[Any]] = field(default_factory=list)
     threads: Threads | None = None
 
@@ -99,7 +69,7 @@ def load(
     properties: Mapping[str, Any] | None = None,
     wishes: Sequence[Wish] = (),
     folder: Path | None = None,
-) -> Loaded:
+) -> InProcess:
     """The plugin at `source`: a file, `package.module:attribute`, an entry point's name, or the object itself.
 
     Several `wishes` bind it several times. PluginError says what is wrong.
@@ -115,10 +85,10 @@ def collect(
     name: str | None = None,
     properties: Mapping[str, Any] | None = None,
     folder: Path | None = None,
-) -> tuple[Loaded, list[Hook]]:
+) -> tuple[InProcess, list[Hook]]:
     """The plugin at `source` and its marked functions, in the order they were written; nothing is bound yet."""
     thing, where = _find(source, folder)
-    loaded = Loaded(name or _name_of(thing, where), where)
+    loaded = InProcess(name or _name_of(thing, where), where)
     given = dict(properties or {})
     found = list(_hooks(thing, loaded, given))
     if not found:
@@ -156,56 +126,23 @@ def _bind(loaded: Loaded, found: list[Hook], wish: Wish, threads: Threads, break
             for mark in hook.marks
             if issubclass(mark.stage, Notice)
         ]
-    wanted: set[type[Event]] = set()
-    for stage_name in wish.stages:
-        try:
-            wanted.add(stage_named(stage_name))
-        except LookupError as error:
-            raise PluginError(f'plugin "{loaded.name}": {error}') from error
-    bound: set[type[Event]] = set()
-    for hook in found:
-        for mark in hook.marks:
-            if not issubclass(mark.stage, Notice) and (not wanted or mark.stage in wanted):
-                bound.add(mark.stage)
-                loaded.bindings.append(_binding(loaded, hook, mark, mark.stage, wish, threads, breaker))
-    if missing := wanted - bound:
-        has = sorted({mark.stage.name for hook in found for mark in hook.marks})
-        named = ", ".join(sorted(stage.name for stage in missing))
-        raise PluginError(f'plugin "{loaded.name}" has nothing for the stage {named}; it has: {", ".join(has)}')
-
-
-def _binding(
-    loaded: Loaded, hook: Hook, mark: Mark, stage: type[Event], wish: Wish, threads: Threads, breaker: Breaker
-) -> Binding:
-    words = dict(mark.words)
-    for key in ("rule", "when", "priority", "timeout", "on_failure", "shadow", "always", "secrets", "inline"):
-        if (value := getattr(wish, key)) is not None:
-            words[key] = value
-    function = _asked(hook, mark, wish, threads, loaded)
-    words.pop("inline", None)
-    prepare = getattr(hook.function, PREPARE, None)
-    try:
-        rule = parse_rule(words.pop("rule", None) or "")
-        when = parse_when(words.pop("when", None) or {})
-        failure = words.pop("on_failure", None)
-        timeout = words.pop("timeout", None)
-        return Binding(
-            plugin=loaded.name,
-            stage=stage,
-            hook=function,
-            rule=rule,
-            when=when,
-            timeout=None if timeout is None else seconds(timeout),
-            on_failure=None if failure is None else OnFailure(failure),
-            properties=MappingProxyType({}) if hook.properties is None else hook.properties,
-            may_relay=wish.may_relay,
-            verbatim=wish.verbatim,
-            breaker=breaker,
-            prepare=None if prepare is None else bound_like(hook.function, prepare),
-            **words,
-        )
-    except (RuleError, ValueError, TypeError) as error:
-        raise PluginError(f'plugin "{loaded.name}", stage "{stage.name}": {error}') from error
+    marked = [(hook, mark, mark.stage) for hook in found for mark in hook.marks if not issubclass(mark.stage, Notice)]
+    wanted = wanted_stages(loaded.name, wish, [stage for _, _, stage in marked])
+    for hook, mark, stage in marked:
+        if stage in wanted:
+            prepare = getattr(hook.function, PREPARE, None)
+            loaded.bindings.append(
+                make_binding(
+                    loaded.name,
+                    stage,
+                    _asked(hook, mark, wish, threads, loaded),
+                    mark.words,
+                    wish,
+                    breaker,
+                    properties=hook.properties,
+                    prepare=None if prepare is None else bound_like(hook.function, prepare),
+                )
+            )
 
 
 def _asked(hook: Hook, mark: Mark, wish: Wish, threads: Threads, loaded: Loaded) -> Callable[[Any], Any]:
@@ -214,7 +151,8 @@ def _asked(hook: Hook, mark: Mark, wish: Wish, threads: Threads, loaded: Loaded)
     inline = mark.words.get("inline", False) if wish.inline is None else wish.inline
     if inspect.iscoroutinefunction(function) or inline:
         return function
-    loaded.threads = threads
+    if isinstance(loaded, InProcess):
+        loaded.threads = threads
 
     async def asked(subject: Any) -> Any:
         found = await threads.run(function, subject)
@@ -313,7 +251,7 @@ def _name_of(thing: object, where: str) -> str:
 # ── collecting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _hooks(thing: object, loaded: Loaded, given: dict[str, Any]) -> Iterator[Hook]:
+def _hooks(thing: object, loaded: InProcess, given: dict[str, Any]) -> Iterator[Hook]:
     if isinstance(thing, ModuleType):
         for value in _written_in(thing):
             yield from _hooks(value, loaded, given)
@@ -396,17 +334,3 @@ def _properties(kind: type[Plugin[Any]], loaded: Loaded, given: dict[str, Any]) 
     except msgspec.ValidationError as error:
         said = str(error).replace("`$.", "`properties.").replace("`", '"')
         raise PluginError(f'plugin "{loaded.name}": {said}') from error
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(value: str | float) -> float:
-    """ "5s", "2m" or a number of seconds; ValueError otherwise."""
-    if not isinstance(value, str):
-        return float(value)
-    number = value.rstrip("smhd")
-    unit = value[len(number) :] or "s"
-    if unit not in _UNITS:
-        raise ValueError(f'"{value}" is no duration; write 5s, 2m, 1h')
-    return float(number) * _UNITS[unit]
