@@ -1,20 +1,15 @@
 /* The frames of the dialogue with the house (src/gatepost/wire/host/frames.py): octets to values and back.
  *
- * A frame is four octets of length, big-endian, and a msgpack array: its name, then its fields in order. A reader never
- * leaves its octets: what doesn't fit makes it `broken`, and every value read from then on is empty or 0. What a frame
+ * A frame is four octets of length, big-endian, and a msgpack array: its name, then its fields in order. What a frame
  * says is checked once, by `channel_take`; the maps of properties and facts are read by whoever wants them.
  */
 #ifndef GATEPOST_FRAMES_H
 #define GATEPOST_FRAMES_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "threads.h"
+#include "values.h"
 
 #define FRAMES_VERSION 1
-#define FRAME_LIMIT ((size_t)1024 * 1024) /* octets of one frame, without its length */
 
 #ifdef _WIN32
 typedef void *channel_end; /* HANDLE */
@@ -22,58 +17,7 @@ typedef void *channel_end; /* HANDLE */
 typedef int channel_end; /* file descriptor */
 #endif
 
-/* Octets of a frame; not NUL-terminated; `at` is NULL for nil. */
-struct slice {
-    const char *at;
-    size_t length;
-};
-
-bool slice_is(struct slice slice, const char *text);
-
-/* A private NUL-terminated copy, up to the first NUL within; NULL for nil or without memory. */
-char *slice_copy(struct slice slice);
-
-/* ── reading values ──────────────────────────────────────────────────────────────────────────────────────────────── */
-
-struct reader {
-    const unsigned char *at, *end;
-    bool broken;
-};
-
-size_t read_array(struct reader *reader);        /* how many values follow */
-size_t read_map(struct reader *reader);          /* how many pairs of values follow; a text and anything */
-struct slice read_text(struct reader *reader);   /* str or bin */
-struct slice read_text_or_nil(struct reader *reader);
-int64_t read_integer(struct reader *reader);     /* beyond int64: broken */
-double read_number(struct reader *reader);       /* float or integer */
-bool read_boolean(struct reader *reader);
-void read_skip(struct reader *reader);           /* one value, whatever it is; nested 32 deep at most */
-
-/* Goes through a map: `while (read_pair(&map, &key)) { if (slice_is(key, "x")) x = read_text(&map.reader); else … }`;
- * each value has to be read or skipped. */
-struct map {
-    struct reader reader;
-    size_t left;
-};
-struct map map_of(struct reader reader); /* the reader stands before the map */
-bool read_pair(struct map *map, struct slice *key);
-
-/* ── writing frames ──────────────────────────────────────────────────────────────────────────────────────────────── */
-
-/* A frame being made; begin it with `{0}`. Without memory it is never sent, and `channel_send` says so. */
-struct writer {
-    unsigned char *octets;
-    size_t length, capacity;
-    bool failed;
-};
-
-void write_array(struct writer *writer, size_t count);
-void write_map(struct writer *writer, size_t count);
-void write_text(struct writer *writer, const char *text); /* str; what isn't UTF-8 becomes '?' */
-void write_octets(struct writer *writer, const void *octets, size_t length); /* bin */
-void write_integer(struct writer *writer, int64_t value);
-void write_boolean(struct writer *writer, bool value);
-void write_nil(struct writer *writer);
+/* ── making frames ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* The first part of an Answer; the map of its verdict with all its pairs is written next, then `write_answer_end`
  * (no edits, no notes, nothing rewritten). */
