@@ -25,6 +25,7 @@ from gatepost.model import (
     Edit,
     RemoveRecipient,
     ReplaceBody,
+    ReplaceMessage,
     ReplacePart,
     Split,
 )
@@ -91,6 +92,14 @@ class Revision:
             case ReplaceBody(body):
                 self._parts.clear()
                 self._unchecked, self._structure = body, None
+                self._shape += 1
+            case ReplaceMessage(content):
+                whole = _clean(content)
+                section = read_section(whole)
+                self.fields = Fields(section, utf8=self.fields.utf8)
+                self._parts.clear()
+                self._new_body = Rendered(whole.span(len(section.raw), whole.size))
+                self._unchecked = self._structure = None
                 self._shape += 1
             case ReplacePart(index, content):
                 self._replace_part(index, content)

@@ -32,12 +32,14 @@ from gatepost.model import (
     Bytes,
     ChangeHeader,
     ChangeSender,
+    ContentEdit,
     DeleteHeader,
     Edit,
     Path,
     Recipient,
     RemoveRecipient,
     ReplaceBody,
+    ReplaceMessage,
     ReplacePart,
     Reply,
     Split,
@@ -162,6 +164,8 @@ def plain_edit(edit: Edit) -> dict[str, Any]:
             return {"edit": "delete-header", "name": name, "occurrence": occurrence}
         case ReplaceBody(body):
             return {"edit": "replace-body", "body": body.read()}
+        case ReplaceMessage(content, changes):
+            return {"edit": "replace-message", "content": content.read(), "changes": list(changes)}
         case ReplacePart(index, content):
             return {"edit": "replace-part", "index": index, "content": content}
         case AddRecipient(recipient):
@@ -196,6 +200,8 @@ def _read_edit(data: object) -> Edit:
             return DeleteHeader(name, which)
         case {"edit": "replace-body", "body": bytes(body)}:
             return ReplaceBody(Bytes(body))
+        case {"edit": "replace-message", "content": bytes(content), "changes": [*changes]}:
+            return ReplaceMessage(Bytes(content), tuple(str(one) for one in changes))
         case {"edit": "replace-part", "index": int(index), "content": bytes(content)} if not isinstance(index, bool):
             return ReplacePart(index, content)
         case {"edit": "add-recipient", "recipient": recipient}:
@@ -222,6 +228,8 @@ def describe_edit(edit: Edit) -> str:
             return f"- {name}"
         case ReplaceBody(body):
             return f"body replaced, {body.size} octets"
+        case ReplaceMessage(content, changes):
+            return "; ".join(changes) or f"message replaced, {content.size} octets"
         case ReplacePart(index, content):
             return f"part {index} replaced, {len(content)} octets"
         case AddRecipient(recipient):
@@ -235,7 +243,7 @@ def describe_edit(edit: Edit) -> str:
             return f"for {', '.join(f'<{recipient}>' for recipient in recipients)}: {inner}"
 
 
-def _content_edit(data: object) -> AddHeader | ChangeHeader | DeleteHeader | ReplaceBody | ReplacePart:
+def _content_edit(data: object) -> ContentEdit:
     edit = read_edit(data)
     if isinstance(edit, AddRecipient | RemoveRecipient | ChangeSender | Split):
         raise RecordError("only the content can differ within one message")

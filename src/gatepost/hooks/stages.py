@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from gatepost.hooks.session import ServerView, Session
-from gatepost.hooks.transaction import ContentEdit
 from gatepost.hooks.transaction import Transaction as TransactionState
 from gatepost.model import (
     AddHeader,
     AddRecipient,
     AddressError,
     ChangeSender,
+    ContentEdit,
     DeleteHeader,
     Edit,
     Path,

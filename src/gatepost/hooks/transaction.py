@@ -12,23 +12,16 @@ from dataclasses import dataclass, field, replace
 from gatepost.hooks.ports import Content
 from gatepost.hooks.session import Holder, Standing
 from gatepost.model import (
-    AddHeader,
     AddRecipient,
-    ChangeHeader,
     ChangeSender,
-    DeleteHeader,
+    ContentEdit,
     Edit,
     Path,
     Recipient,
     RemoveRecipient,
-    ReplaceBody,
-    ReplacePart,
     Split,
     Ticket,
 )
-
-ContentEdit = AddHeader | ChangeHeader | DeleteHeader | ReplaceBody | ReplacePart
-
 
 Snapshot = tuple[list[Recipient], Path, list[ContentEdit], list[tuple[Split, int]], list[Recipient]]
 

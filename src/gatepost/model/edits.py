@@ -68,6 +68,14 @@ class ReplaceBody:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceMessage:
+    """The whole content, header section and body, octet for octet; `changes` tells a person what is different."""
+
+    content: Blob
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReplacePart:
     """The decoded content of one MIME leaf, by its position in the depth-first order of leaves (0 first)."""
 
@@ -101,9 +109,9 @@ class Split:
     """These recipients get the message with edits of their own; groups of one message don't overlap."""
 
     recipients: tuple[Recipient, ...]
-    edits: tuple[HeaderEdit | ReplaceBody | ReplacePart, ...]
+    edits: tuple[ContentEdit, ...]
 
 
 HeaderEdit = AddHeader | ChangeHeader | DeleteHeader
-ContentEdit = HeaderEdit | ReplaceBody | ReplacePart
+ContentEdit = HeaderEdit | ReplaceBody | ReplaceMessage | ReplacePart
 Edit = ContentEdit | AddRecipient | RemoveRecipient | ChangeSender | Split

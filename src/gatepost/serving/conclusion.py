@@ -15,9 +15,9 @@ from gatepost.hooks.effects import EFFECTS
 from gatepost.hooks.replies import MAX_LINE, refusal
 from gatepost.hooks.session import Standing
 from gatepost.hooks.stages import Event, Message
-from gatepost.hooks.transaction import ContentEdit, Transaction
+from gatepost.hooks.transaction import Transaction
 from gatepost.hooks.verdicts import PROCEED, Discard, Hangup, Quarantine, Refuse, Take, Verdict
-from gatepost.model import Recipient, Reply
+from gatepost.model import ContentEdit, Recipient, Reply
 from gatepost.serving.place import Disagreement
 
 

@@ -75,7 +75,7 @@ async def host(tmp_path):
 def question(seconds=5.0, content=None, facts=None, session="S"):
     loop = asyncio.get_running_loop()
     blob = None if content is None else Bytes(content)
-    return Question(session, 1, "recipient", facts or {}, loop.time() + seconds, blob, loop.create_future())
+    return Question(session, 1, "recipient", lambda _: facts or {}, loop.time() + seconds, blob, loop.create_future())
 
 
 async def ready(host):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as File
 from typing import Any
 
@@ -30,9 +30,12 @@ from gatepost.plugins.host.facts import (
 )
 from gatepost.plugins.host.life import LoadRefused, Recipe
 from gatepost.plugins.host.questions import Backoff, Question
-from gatepost.plugins.host.scratch import Scratch, sweep
+from gatepost.plugins.host.scratch import Scratch, rewritten, sweep
 from gatepost.plugins.host.supervision import Host
-from gatepost.wire.host import SessionEnded, Told
+from gatepost.wire.host import Answer, SessionEnded, Told
+
+Facts = Callable[[str | None], Mapping[str, Any]]
+"""Makes a question's facts from its content's path."""
 
 
 class Crew:
@@ -101,14 +104,12 @@ class Crew:
         facts = stage_facts(event)
         facts |= more
         facts["session"] = session_facts(session, bond.fixed)
-        number, kept = 0, None
+        kept = None
         if transaction is not None:
-            number = transaction.ticket.number
-            kept = transaction.holder.get(self, lambda: _TransactionBond(bond.host, session.id, number))
+            kept = self._kept_for(event, bond)
             facts["transaction"] = kept.facts(transaction)
         content = event.message.blob if isinstance(event, Headers | Message) else None
-        deadline = self._loop.time() + event.remaining_s
-        question = Question(session.id, number, event.name, facts, deadline, content, self._loop.create_future())
+        question = self._question(event, lambda _: facts, content)
         host = bond.host
         edits: list[dict[str, Any]] = []
         try:
@@ -129,6 +130,30 @@ class Crew:
         finally:
             host.forget(question, edits)
 
+    async def exchange(
+        self, event: Event, facts: Facts, *, content: Blob | None = None, suffix: str = ""
+    ) -> tuple[Answer, Blob | None]:
+        """The bare answer to a question made of `facts` and `content`, and the content if the plugin has rewritten it.
+
+        `facts` gets the content's path as the process knows it; the file's name ends with `suffix`. What is rewritten
+        lives until the transaction is over. Raises as `ask` does.
+        """
+        bond = self._bond(event.session)
+        kept = None if event.transaction is None else self._kept_for(event, bond)
+        question = self._question(event, facts, content)
+        question.suffix = suffix
+        try:
+            answer = await bond.host.ask(question)
+            if question.file is None or question.print is None or kept is None:
+                return answer, None
+            return answer, await rewritten(question.file, question.print, kept.keep(self._new_file()))
+        except HookFailed as error:
+            if error.kind == "TimeoutError":
+                raise TimeoutError(str(error)) from None
+            raise
+        finally:
+            bond.host.forget(question)
+
     def tell(self, notice: Notice) -> None:
         """Tell a notice, in the process of its session if it has one. Lost while that process is down."""
         session, facts = notice_facts(notice)
@@ -136,6 +161,18 @@ class Crew:
             self.hosts[0].tell(Told("", notice.name, facts))
         else:
             self._bond(session).host.tell(Told(session.id, notice.name, facts))
+
+    def _question(self, event: Event, facts: Facts, content: Blob | None) -> Question:
+        number = 0 if event.transaction is None else event.transaction.ticket.number
+        deadline = self._loop.time() + event.remaining_s
+        return Question(event.session.id, number, event.name, facts, deadline, content, self._loop.create_future())
+
+    def _kept_for(self, event: Event, bond: _SessionBond) -> _TransactionBond:
+        transaction = event.transaction
+        assert transaction is not None
+        return transaction.holder.get(
+            self, lambda: _TransactionBond(bond.host, event.session.id, transaction.ticket.number)
+        )
 
     def _bond(self, session: Session) -> _SessionBond:
         return session.holder.get(self, lambda: _SessionBond(self.least_busy(), session))

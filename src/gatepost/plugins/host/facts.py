@@ -23,9 +23,8 @@ from gatepost.hooks.records import (
     read_verdict,
 )
 from gatepost.hooks.session import Session
-from gatepost.hooks.transaction import ContentEdit
 from gatepost.hooks.verdicts import Verdict
-from gatepost.model import Blob, Edit, Path, Recipient, ReplaceBody, ReplacePart, Split
+from gatepost.model import Blob, ContentEdit, Edit, Path, Recipient, ReplaceBody, ReplacePart, Split
 from gatepost.wire.host import Answer
 
 MOST_NOTES = 50

@@ -55,6 +55,8 @@ class Recipe:
     """A file system in memory, for small content; where there is none, `scratch` has it all."""
     load_s: float = 30.0
     """Seconds for starting and loading, and again for opening."""
+    path_there: Callable[[str], str] = str
+    """How the process calls a file that we call so."""
 
 
 class LoadRefused(RuntimeError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gatepost.model import Blob
 from gatepost.plugins.host.life import Life
+from gatepost.plugins.host.scratch import Print
 from gatepost.wire.host import Answer
 
 GOOD_LIFE_S = 1.0  # a life as long as this, with an answer in it, makes up for bad ones before it
@@ -37,14 +38,19 @@ class Question:
     session: str
     transaction: int
     stage: str
-    facts: Mapping[str, Any]
+    facts: Callable[[str | None], Mapping[str, Any]]
+    """Made when it is asked, from the path of its content as the child knows it."""
     deadline: float
     content: Blob | None
     answer: asyncio.Future[Answer]
+    suffix: str | None = None
+    """What the name of its content's file ends with, for a plugin that may write into it; else None."""
     id: int = 0
     asked: int = 0
     """How often; at most twice."""
     file: str | None = None
     """Where its content is, as it was asked last."""
+    print: Print | None = None
+    """What that file looked like then, if the plugin may write into it."""
     life: Life | None = None
     """Where it is, or was last."""

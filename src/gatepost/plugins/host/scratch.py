@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path as File
-from typing import Any
+from typing import IO, Any
 
 from gatepost.hooks.records import RecordError
-from gatepost.model import Blob
+from gatepost.model import Blob, Bytes
 from gatepost.store.blobs import FileBlob
 
 SMALL = 64 * 1024
@@ -29,6 +30,56 @@ SMALL = 64 * 1024
 _PREFIX = "gatepost-"
 _YOUNG_S = 60.0
 LARGEST = 1024 * 1024 * 1024  # octets handed back in one file
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """What a file looks like from outside: another one, once it was written to or put in its place."""
+
+    inode: int
+    size: int
+    changed_ns: int
+
+
+def take_print(path: str) -> Print:
+    """The file's print. Its time is set back to a whole second, so that no clock is too coarse to show a change."""
+    when = int(time.time()) - 2
+    os.utime(path, (when, when))
+    return _print(os.lstat(path))
+
+
+async def rewritten(path: str, before: Print, to: File) -> Blob | None:
+    """The content of a file that a child was free to write, if it has; moved out of its reach, to `to` if it is large.
+
+    RecordError if there is no plain file any more, or one too large.
+    """
+    try:
+        if _print(os.lstat(path)) == before:
+            return None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise RecordError(f"the message's file can't be read back: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+            raise RecordError("the message's file isn't a plain file any more, or it is too large")
+        if found.st_size <= SMALL:
+            return Bytes(file.read(SMALL))
+        return await asyncio.get_running_loop().run_in_executor(None, _copied, file, to)
+
+
+def _print(found: os.stat_result) -> Print:
+    return Print(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _copied(file: IO[bytes], to: File) -> Blob:
+    size = 0
+    with to.open("xb") as copy:
+        while piece := file.read(256 * 1024):
+            size += copy.write(piece)
+            if size > LARGEST:
+                raise RecordError("the message's file is too large")
+    return FileBlob(to, size)
 
 
 class Scratch:
@@ -43,16 +94,16 @@ class Scratch:
             with suppress(OSError):  # not every system has one
                 self._quick = self._make(quick)
 
-    def write_small(self, id: int, content: Blob) -> str:
+    def write_small(self, id: int, content: Blob, suffix: str = "") -> str:
         """The question's content as a file. OSError."""
         try:
-            return _write_at_once(f"{self._quick}/{id}", content)
+            return _write_at_once(f"{self._quick}/{id}{suffix}", content)
         except OSError:  # the memory set aside is full
-            return _write_at_once(f"{self.folder}/{id}", content)
+            return _write_at_once(f"{self.folder}/{id}{suffix}", content)
 
-    async def write(self, id: int, content: Blob) -> str:
+    async def write(self, id: int, content: Blob, suffix: str = "") -> str:
         """The same, for content of any size."""
-        path = self.folder / str(id)
+        path = self.folder / f"{id}{suffix}"
         await asyncio.get_running_loop().run_in_executor(None, write, path, content)
         return str(path)
 
@@ -151,4 +202,4 @@ def handed_back(edits: Iterable[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-__all__ = ["SMALL", "Scratch", "handed_back", "sweep", "write"]
+__all__ = ["SMALL", "Print", "Scratch", "handed_back", "rewritten", "sweep", "take_print", "write"]

@@ -22,7 +22,7 @@ from gatepost.model import Blob
 from gatepost.plugins.host.errors import HookFailed, HostBusy, HostDown, HostError, HostHung
 from gatepost.plugins.host.life import Life, LoadRefused, Recipe
 from gatepost.plugins.host.questions import Backoff, Question
-from gatepost.plugins.host.scratch import SMALL
+from gatepost.plugins.host.scratch import SMALL, take_print
 from gatepost.wire.host import Answer, Ask, Failed, Frame
 
 IN_FLIGHT = 256  # questions with the child at a time
@@ -206,7 +206,7 @@ class Host:
             if content is None:
                 self._ask(life, question)
             elif content.size <= SMALL:
-                question.file = life.scratch.write_small(question.id, content)
+                question.file = life.scratch.write_small(question.id, content, question.suffix or "")
                 self._ask(life, question)
             else:
                 task = self._loop.create_task(self._send_large(life, question, content))
@@ -217,7 +217,7 @@ class Host:
 
     async def _send_large(self, life: Life, question: Question, content: Blob) -> None:
         try:
-            question.file = await life.scratch.write(question.id, content)
+            question.file = await life.scratch.write(question.id, content, question.suffix or "")
             if question.id in self._in_flight:
                 self._ask(life, question)
         except (ValueError, TypeError, OSError) as error:
@@ -227,8 +227,13 @@ class Host:
 
     def _ask(self, life: Life, question: Question) -> None:
         left = max(0.0, question.deadline - self._loop.time())
-        facts = dict(question.facts)
-        life.send(Ask(question.id, question.session, question.transaction, question.stage, facts, left, question.file))
+        path = question.file
+        if path is not None:
+            if question.suffix is not None:
+                question.print = take_print(path)
+            path = self._recipe.path_there(path)
+        facts = dict(question.facts(path))
+        life.send(Ask(question.id, question.session, question.transaction, question.stage, facts, left, path))
 
     def _unsendable(self, question: Question, error: Exception) -> None:
         self._in_flight.pop(question.id, None)
