@@ -17,6 +17,7 @@ from gatepost.model.edits import (
     Split,
 )
 from gatepost.model.envelope import Body, Envelope, Recipient
+from gatepost.model.facts import fact
 from gatepost.model.message import Headers, Message, Part
 from gatepost.model.path import NULL_PATH, AddressError, Path, glob_matches
 from gatepost.model.peer import Address, Peer, Tls
@@ -54,6 +55,7 @@ __all__ = [
     "Ticket",
     "Tls",
     "TokenError",
+    "fact",
     "glob_matches",
     "token_at",
     "token_time",

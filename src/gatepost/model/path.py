@@ -48,15 +48,9 @@ class Path:
 
         Raises AddressError. `bare_postmaster` admits "postmaster" without a domain (RFC 5321 §4.5.1).
         """
-        if not text:
-            return NULL_PATH
-        if (plain := _PLAIN.fullmatch(text)) and len(text) <= MAX_PATH:
-            local, domain = plain.groups()
-            if len(local) <= MAX_LOCAL and not domain[-1].isdigit():  # a digit: it could be an IP address
-                return cls(local, domain.lower(), text)
         if bare_postmaster and text.lower() == "postmaster":
             return cls(text, "", text)
-        return _parse_slowly(text)
+        return _parsed(text) if text else NULL_PATH
 
     @property
     def address(self) -> str:
@@ -119,6 +113,15 @@ def parse_domain(text: str) -> str:
     if text.rpartition(".")[2].isdigit():
         raise AddressError("a domain can't end in a number; an IP address goes in brackets")
     return text.lower()
+
+
+@lru_cache(maxsize=1024)  # the same few write and are written to all day
+def _parsed(text: str) -> Path:
+    if (plain := _PLAIN.fullmatch(text)) and len(text) <= MAX_PATH:
+        local, domain = plain.groups()
+        if len(local) <= MAX_LOCAL and not domain[-1].isdigit():  # a digit: it could be an IP address
+            return Path(local, domain.lower(), text)
+    return _parse_slowly(text)
 
 
 def _parse_slowly(text: str) -> Path:

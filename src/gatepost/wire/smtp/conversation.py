@@ -22,6 +22,7 @@ from gatepost.wire.smtp.replies import complete, encode
 from gatepost.wire.smtp.states import State
 
 SHOWN = 512  # octets of a refused line that are told
+_CLOSED, _TLS = State.CLOSED, State.TLS  # a member looked up in its class costs as much as a call
 _BLOB_LINE = 64 * 1024  # octets after which a line for a plugin is handed over unfinished
 
 
@@ -53,7 +54,7 @@ class Conversation(ABC):
         self.smtputf8 = False  # replies may go beyond ASCII
         self.discarded = 0  # octets that came between STARTTLS and the handshake; somebody injected them
         self._input = Input()
-        self._output = bytearray()
+        self._output = b""
         self._question: Question | None = None
         self._settle: Callable[[Reply], None] | None = None
         self._unsaid: list[_Unsaid] = []
@@ -67,9 +68,9 @@ class Conversation(ABC):
 
     def receive(self, data: bytes) -> None:
         """Octets from the peer; b"" is the end of them. Call it only when data is needed, or memory isn't bounded."""
-        if data and self.state is State.TLS:
+        if data and self.state is _TLS:
             self.discarded += len(data)
-        elif self.state is not State.CLOSED:
+        elif self.state is not _CLOSED:
             self._input.receive(data)
 
     def next_event(self) -> Event | NeedData:
@@ -122,14 +123,13 @@ class Conversation(ABC):
 
     def data_to_send(self) -> bytes:
         """Every octet that is due; they are forgotten here."""
-        data = bytes(self._output)
-        self._output.clear()
+        data, self._output = self._output, b""
         return data
 
     @property
     def wants_close(self) -> bool:
         """Whether to close once the output is flushed."""
-        return self.state is State.CLOSED and not self._unsaid
+        return self.state is _CLOSED and not self._unsaid
 
     @property
     def buffered(self) -> int:
@@ -209,7 +209,7 @@ class Conversation(ABC):
             return self._starved()
         if len(raw) > limit:
             return self._refuse(raw, too_long)
-        if raw.endswith(b"\r\n"):
+        if raw[-2:] == b"\r\n":
             return raw[:-2]
         if self.profile.bare_newline is BareNewline.NORMALISE:
             return raw[:-1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from gatepost.model import Body, Path, Reply
+from gatepost.model import Body, Path, Reply, fact
 from gatepost.wire.smtp.states import Verb
 
 
@@ -74,7 +74,7 @@ class AuthResponse:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Mail:
     """MAIL. `answer`: 2xx begins the transaction.
 
@@ -89,7 +89,7 @@ class Mail:
     prdr: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Rcpt:
     """RCPT. `answer`: 2xx adds the recipient, anything else changes nothing."""
 
@@ -103,7 +103,7 @@ class Data:
     on (354 is said at DATA, nothing at BDAT), any other ends the transaction."""
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class EndOfData:
     """The content is over. `answer`, or `answer_each` under LMTP and PRDR; the transaction ends either way.
 
@@ -171,7 +171,7 @@ class Blob:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Chunk:
     """Content octets, dots unstuffed; never empty, never more than what was received at once. Told."""
 

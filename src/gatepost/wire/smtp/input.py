@@ -35,19 +35,18 @@ class Input:
 
         Of a line over `limit` octets the first `limit` + 1 are returned and the rest is dropped, now and as it arrives.
         """
-        if self._at == len(self._data) or (self._skipping and not self._skip()):
+        if self._skipping and not self._skip():
             return None
-        end = self._data.find(b"\n", self._at) + 1
+        data, at = self._data, self._at
+        end = data.find(b"\n", at) + 1
         if not end:
-            if len(self) <= limit:
+            if len(data) - at <= limit:
                 return None
-            line = self._data[self._at : self._at + limit + 1]
             self._skipping = True
             self._skip()
-            return line
-        line = self._data[self._at : min(end, self._at + limit + 1)]
+            return data[at : at + limit + 1]
         self._at = end
-        return line
+        return data[at : end if end - at <= limit else at + limit + 1]
 
     def line_part(self, most: int) -> bytes:
         """The next line with its LF, or its first `most` octets if it is longer; b"" if more is needed."""

@@ -30,6 +30,11 @@ _HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE",
 _JUNK = frozenset(
     {Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.EXPN, Verb.HELP, Verb.UNKNOWN}
 )
+_READY, _MAIL, _RCPT, _DATA, _END = State.READY, State.MAIL, State.RCPT, State.DATA, State.END
+_AUTH, _BDAT, _UNKNOWN = Verb.AUTH, Verb.BDAT, Verb.UNKNOWN
+_LMTP = Protocol.LMTP
+_BINARY = Body.BINARY_MIME
+_ASK_DATA = ev.Data()
 
 
 @dataclass(slots=True)
@@ -60,7 +65,7 @@ class ServerSession(Introduction):
     def __init__(self, profile: Profile, *, tls: bool = False) -> None:
         super().__init__(profile, tls=tls)
         self.recipients = 0  # accepted in this transaction
-        self._legal = LEGAL[profile.protocol]
+        self._legal = _DECISIONS[profile.protocol]
         self._longest = profile.longest_line
         self._first = True  # no line was read yet
         self._heard: bytes | None = None  # a line to be parsed
@@ -117,6 +122,8 @@ class ServerSession(Introduction):
             if self._first and self._input.peek(2) == b"\x16\x03":  # a TLS ClientHello has no line end to wait for
                 return self._turn_away(self._input.peek(2), no.NOT_SMTP)
             line = self._line(self._longest, no.TOO_LONG)
+            if line is NEED_DATA:
+                return line
             if not isinstance(line, bytes):
                 if self._first and isinstance(line, ev.Refused) and isinstance(grammar.decode(line.line), Reply):
                     self._close(clean=False)
@@ -130,9 +137,9 @@ class ServerSession(Introduction):
         if isinstance(text, Reply):
             return self._turn_away(line, no.NOT_SMTP) if first else self._refuse(line, text)
         verb, word, argument = grammar.split(text)
-        if verb is Verb.UNKNOWN and word.upper() in _HTTP:
+        if verb is _UNKNOWN and word.upper() in _HTTP:
             return self._turn_away(line, no.NOT_HTTP)
-        if verb is Verb.AUTH:
+        if verb is _AUTH:
             line = b"AUTH"  # what follows may be a password
         outcome = self._command(verb, word, argument, length)
         if isinstance(outcome, Reply):
@@ -147,12 +154,10 @@ class ServerSession(Introduction):
             self._junk += 1
             if self._junk > profile.junk:
                 return no.TOO_MUCH_JUNK
-        decision = self._legal[self.state, verb]
-        if verb is Verb.BDAT:
-            return self._bdat(argument, decision)
-        if isinstance(decision, Reply):
-            return decision
-        return _HANDLERS[decision](self, verb, word, argument)
+        decision = self._legal[self.state][verb]
+        if not isinstance(decision, Reply):
+            return decision(self, verb, word, argument)
+        return decision if verb is not _BDAT else self._bdat(verb, word, argument, decision)
 
     def _room(self, verb: Verb) -> int:
         """The longest line of this verb."""
@@ -170,7 +175,7 @@ class ServerSession(Introduction):
             if rest:
                 self._input.give_back(rest)
             self._whole = True
-            self.state = State.END
+            self.state = _END
         return ev.Chunk(text) if text else None
 
     def _read_chunk(self) -> Event | NeedData | None:
@@ -187,7 +192,7 @@ class ServerSession(Introduction):
             self._chunk_done()
             return None
         self._data_asked = True
-        return self._ask(ev.Data(), self._first_chunk_answered)
+        return self._ask(_ASK_DATA, self._first_chunk_answered)
 
     def _swallow_chunk(self) -> Event | NeedData | None:
         chunk = self._chunk
@@ -241,17 +246,17 @@ class ServerSession(Introduction):
     def _data(self, _verb: Verb, _: str, argument: str) -> Event | Reply:
         if argument:
             return no.NO_ARGUMENT
-        if self.body is Body.BINARY_MIME:
+        if self._mail is not None and self._mail.body is _BINARY:
             return no.ONLY_BDAT
-        return self._ask(ev.Data(), self._data_answered)
+        return self._ask(_ASK_DATA, self._data_answered)
 
-    def _bdat(self, argument: str, decision: Ask | Reply) -> Event | None:
+    def _bdat(self, verb: Verb, _: str, argument: str, refusal: Reply | None = None) -> Event | None:
         """A chunk that is refused is read all the same: its octets are no commands."""
         parsed = grammar.chunk(argument)
         if isinstance(parsed, Reply):  # nobody knows where the next command begins
             return self._turn_away(b"BDAT", parsed)
         size, last = parsed
-        refusal = decision if isinstance(decision, Reply) else self._guard(Verb.BDAT)
+        refusal = refusal or self._guard(verb)
         if refusal is not None:
             self._failing = self._failing or self.state in TRANSACTION_STATES
             self._end_transaction()
@@ -298,14 +303,14 @@ class ServerSession(Introduction):
             self._mail = mail
             self._failing = False
             self.smtputf8 = mail.smtputf8
-            self.state = State.MAIL
+            self.state = _MAIL
         self._say(reply, "2.1.0")
 
     def _rcpt_answered(self, reply: Reply) -> None:
         if reply.code < 300:
             self.recipients += 1
-            self.state = State.RCPT
-        elif self.state is State.MAIL:
+            self.state = _RCPT
+        elif self.state is _MAIL:
             self.state = State.NOBODY
         self._say(reply, "2.1.5")
 
@@ -318,7 +323,7 @@ class ServerSession(Introduction):
         else:
             self._data_asked = True
             self._content = Content(self.profile)
-            self.state = State.DATA
+            self.state = _DATA
             self._say(reply if reply.code == 354 else Reply(354, "", reply.text))
 
     def _first_chunk_answered(self, reply: Reply) -> None:
@@ -330,8 +335,8 @@ class ServerSession(Introduction):
             self._say(reply)
 
     def _content_answered(self, reply: Reply) -> None:
-        each = self.profile.protocol is Protocol.LMTP and self._whole  # rfc2033#4.2
-        self._conclude([reply] * (self.recipients if each else 1))
+        each = self.profile.protocol is _LMTP and self._whole  # rfc2033#4.2
+        self._conclude((reply,) * self.recipients if each else (reply,))
 
     def _conclude(self, replies: Sequence[Reply]) -> None:
         assert self._content is not None
@@ -359,19 +364,22 @@ class ServerSession(Introduction):
 
     def _end_transaction(self) -> None:
         if self.state in TRANSACTION_STATES:
-            self.state = State.READY
+            self.state = _READY
         self._mail = self._content = self._chunk = None
         self.recipients = 0
         self.smtputf8 = self._data_asked = False
 
 
-_HANDLERS: Mapping[Ask, Callable[[ServerSession, Verb, str, str], Event | Reply]] = {
+Handler = Callable[[ServerSession, Verb, str, str], Event | Reply | None]
+
+_HANDLERS: Mapping[Ask, Handler] = {
     Ask.HELLO: ServerSession._hello,
     Ask.START_TLS: ServerSession._start_tls,
     Ask.AUTH: ServerSession._auth,
     Ask.MAIL: ServerSession._mail_from,
     Ask.RCPT: ServerSession._rcpt_to,
     Ask.DATA: ServerSession._data,
+    Ask.BDAT: ServerSession._bdat,
     Ask.RESET: ServerSession._reset,
     Ask.NOOP: ServerSession._plain,
     Ask.VERIFY: ServerSession._plain,
@@ -380,6 +388,17 @@ _HANDLERS: Mapping[Ask, Callable[[ServerSession, Verb, str, str], Event | Reply]
     Ask.QUIT: ServerSession._quit,
     Ask.UNKNOWN: ServerSession._unknown,
 }
+
+
+def _decisions(protocol: Protocol) -> Mapping[State, Mapping[Verb, Handler | Reply]]:
+    """The legality table as commands are looked up in it: by state, then by verb; a question by what asks it."""
+    found: dict[State, dict[Verb, Handler | Reply]] = {state: {} for state in COMMAND_STATES}
+    for (state, verb), decision in LEGAL[protocol].items():
+        found[state][verb] = decision if isinstance(decision, Reply) else _HANDLERS[decision]
+    return found
+
+
+_DECISIONS = {protocol: _decisions(protocol) for protocol in Protocol}
 
 ServerSession._steps = {
     State.CONNECT: ServerSession._connect,
