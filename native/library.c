@@ -1,7 +1,6 @@
 #include "library.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #ifdef _WIN32
@@ -19,19 +18,34 @@ static void explain(const char *about, char *why, size_t size) {
     snprintf(why, size, "%s: %s(error %lu)", about, text, (unsigned long)code);
 }
 
+#define LONGEST_PATH 4096
+
+/* The path as Windows wants it: the search in a library's own folder takes no slashes. */
+static bool widen(const char *path, wchar_t wide[LONGEST_PATH]) {
+    if (MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, LONGEST_PATH) == 0)
+        return false;
+    for (wchar_t *at = wide; *at != L'\0'; at++)
+        if (*at == L'/')
+            *at = L'\\';
+    return true;
+}
+
 void *library_open(const char *path, char *why, size_t size) {
-    wchar_t wide[4096];
+    wchar_t wide[LONGEST_PATH];
     HMODULE library = NULL;
-    SetLastError(ERROR_FILENAME_EXCED_RANGE);
-    if (MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, 4096) > 0) {
-        for (wchar_t *at = wide; *at != L'\0'; at++)
-            if (*at == L'/')
-                *at = L'\\'; /* the search in the library's own folder wants these */
+    if (widen(path, wide)) /* its own folder is where the libraries it needs are looked for */
         library = LoadLibraryExW(wide, NULL, LOAD_WITH_ALTERED_SEARCH_PATH);
-    }
     if (library == NULL)
         explain(path, why, size);
     return library;
+}
+
+bool library_enter(const char *folder, char *why, size_t size) {
+    wchar_t wide[LONGEST_PATH];
+    bool is_there = widen(folder, wide) && SetCurrentDirectoryW(wide);
+    if (!is_there)
+        explain(folder, why, size);
+    return is_there;
 }
 
 library_function library_find(void *library, const char *name, char *why, size_t size) {
@@ -47,6 +61,8 @@ void library_close(void *library) {
 
 #else
 #include <dlfcn.h>
+#include <errno.h>
+#include <unistd.h>
 
 void *library_open(const char *path, char *why, size_t size) {
     /* A path without a slash would be looked for in the system's folders. */
@@ -72,6 +88,13 @@ library_function library_find(void *library, const char *name, char *why, size_t
 
 void library_close(void *library) {
     dlclose(library);
+}
+
+bool library_enter(const char *folder, char *why, size_t size) {
+    bool is_there = chdir(folder) == 0;
+    if (!is_there)
+        snprintf(why, size, "%s: %s", folder, strerror(errno));
+    return is_there;
 }
 
 #endif

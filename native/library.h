@@ -16,4 +16,7 @@ library_function library_find(void *library, const char *name, char *why, size_t
 
 void library_close(void *library);
 
+/* Makes a folder the working directory; `path` and `why` as above. */
+bool library_enter(const char *folder, char *why, size_t size);
+
 #endif

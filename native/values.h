@@ -52,7 +52,8 @@ bool read_pair(struct map *map, struct slice *key);
 
 /* ── writing values ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* The octets of a frame being made, its length first; begin it with `{0}`. Without memory it is never sent, and `channel_send` says so. */
+/* The octets of a frame being made, its length first; begin it with `{0}`. Without memory for it, or over the limit, it
+ * is never sent, and `channel_send` says so. */
 struct writer {
     unsigned char *octets;
     size_t length, capacity;
