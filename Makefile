@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check fuzz bench format clean
+.PHONY: run native test check fuzz bench format clean
 
 run: $(VENV)/.run
 	@$(BIN)/gatepost run
@@ -20,15 +20,20 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast]'
 	@touch $@
 
+# the plugin hosts, for every system there is a compiler for (tests/needs.sh installs them)
+native: $(VENV)/.run
+	@$(BIN)/python native/build.py
+
 test: $(VENV)/.dev
 	@sh tests/needs.sh
+	@$(BIN)/python native/build.py
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -n 2 -rs tests
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev native
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -53,4 +58,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf src/gatepost/plugins/host/built $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
