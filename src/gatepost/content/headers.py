@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gatepost.model import Blob
 
 # rfc5322#2.2 field-name is printable US-ASCII without colon; #4.5 (obsolete) allows blanks before the colon
 _FIELD = re.compile(rb"((?!\Z)(?:([!-9;-~]++)[ \t]*+:)?+[^\n]*+\n?+(?:[ \t][^\n]*+\n?+)*+)")
 _MAILBOX_LINE = re.compile(rb">*From ")
+_BREAKING = b" \t>F"  # what may begin a line that would break the field before it
 _FIRST_READ = 16 * 1024
 
 
@@ -82,7 +84,7 @@ class Section:
 
     def raw_values(self, name: str) -> list[bytes]:
         """The octets after the colon of every field of that name, with folds and without the last line end."""
-        wanted = name.lower().encode("ascii", "replace")
+        wanted = _lower(name)
         return [
             field.partition(b":")[2].rstrip(b"\r\n")
             for field, known in zip(self.fields, self.names, strict=True)
@@ -91,7 +93,7 @@ class Section:
 
     def count(self, name: str) -> int:
         """How many fields have that name."""
-        wanted = name.lower().encode("ascii", "replace")
+        wanted = _lower(name)
         if self._fields is None and wanted not in self.raw.lower():  # most are asked for what isn't there
             return 0
         return self.names.count(wanted)
@@ -112,6 +114,8 @@ class HeaderScanner:
     def feed(self, chunk: bytes) -> Section | TooLarge | None:
         """The section when `chunk` completes it, None while it doesn't. What follows in `chunk` is body."""
         held = self._held
+        if not held and (end := _section_end(chunk, 0)) >= 0:  # as nearly always: nothing has to be held
+            return self._judge(chunk[:end])
         searched = max(0, len(held) - 3)
         held += chunk
         end = _section_end(held, searched)
@@ -133,6 +137,11 @@ class HeaderScanner:
         return section
 
 
+@lru_cache(maxsize=256)
+def _lower(name: str) -> bytes:
+    return name.lower().encode("ascii", "replace")
+
+
 def read_section(blob: Blob) -> Section:
     """The header section of a whole message."""
     head, wanted = blob.read(0, _FIRST_READ), _FIRST_READ
@@ -150,6 +159,8 @@ def bridge(first: bytes) -> bytes:
     A first line that begins with a blank would continue our last field, and an mbox `From ` line would end the header
     section for many readers: the one becomes body, the other a field. b"" for everything else.
     """
+    if first[:1] not in _BREAKING:
+        return b""
     if first[:1] in (b" ", b"\t"):
         return b"\r\n"
     return b"X-Mailbox-Line: " if _MAILBOX_LINE.match(first) else b""

@@ -22,9 +22,11 @@ def forged_results(section: Section, hostname: str, also: Collection[str] = ()) 
 
     To be applied in order: later occurrences go first, so that earlier ones keep their numbers.
     """
-    edits = [DeleteHeader(name) for name in also if section.count(name)]
+    edits = [DeleteHeader(name) for name in also if section.count(name)] if also else []
+    if not section.count("authentication-results"):
+        return edits
     ours = hostname.lower().rstrip(".")
-    values = section.raw_values("authentication-results") if section.count("authentication-results") else []
+    values = section.raw_values("authentication-results")
     forged = [occurrence for occurrence, raw in enumerate(values) if authserv_id(unfold(raw)) in (ours, "")]
     return edits + [DeleteHeader("Authentication-Results", occurrence) for occurrence in reversed(forged)]
 

@@ -7,6 +7,7 @@ characters a domain has.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from ipaddress import IPv6Address
@@ -43,15 +44,24 @@ def received(
     seconds with the local offset east of Greenwich in seconds. `for` is written for a single recipient only, so that
     nobody learns of the others (rfc5321#7.6).
     """
+    head = received_head(helo=helo, address=address, hostname=hostname, keyword=keyword, name=name, tls=tls)
+    return received_after(head, ticket=ticket, unix_time=unix_time, offset_s=offset_s, recipients=recipients)
+
+
+def received_after(
+    head: str, *, ticket: str, unix_time: float, offset_s: int = 0, recipients: Sequence[Path] = ()
+) -> bytes:
+    """The field from its head on: what is another in each message. The facts are those of `received`."""
     whom = ""
     if len(recipients) == 1 and (only := recipients[0].address).isprintable():
         whom = f" for <{only}>"
-    head = _head(helo, address, hostname, keyword, name, tls)
     return f"{head}\r\n\tid {ticket}{whom};\r\n\t{date(unix_time, offset_s)}\r\n".encode("utf-8", "replace")
 
 
-@lru_cache(maxsize=1024)  # the same for all messages of a session
-def _head(helo: str, address: Address | None, hostname: str, keyword: str, name: str | None, tls: Tls | None) -> str:
+def received_head(
+    *, helo: str, address: Address | None, hostname: str, keyword: str, name: str | None = None, tls: Tls | None = None
+) -> str:
+    """The beginning of the field, the same for all messages of a session. The facts are those of `received`."""
     clauses = [
         f"Received: from {_from(helo, address)} ({_info(name, address)})",
         f"by {_safe_domain(hostname)} (Gatepost) with {keyword}",

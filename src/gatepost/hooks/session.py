@@ -51,6 +51,11 @@ class Holder:
         found: T = self._things[key]
         return found
 
+    def seal(self) -> bool:
+        """Give out nothing any more; whether anything was made that has to be closed."""
+        self._is_closed = True
+        return self._things is not None
+
     async def close(self) -> list[BaseException]:
         """Close what was made; the errors of those that couldn't."""
         self._is_closed = True

@@ -109,6 +109,8 @@ class Transaction:
 
     def groups(self) -> list[tuple[Sequence[Recipient], Sequence[ContentEdit]]]:
         """The recipients grouped by the content they get, the shared content first; no group is empty."""
+        if not self.splits:
+            return [(self.recipients, self.edits)] if self.recipients else []
         split_off = {recipient for split, _ in self.splits for recipient in split.recipients}
         rest = [recipient for recipient in self.recipients if recipient not in split_off]
         found: list[tuple[Sequence[Recipient], Sequence[ContentEdit]]] = [(rest, self.edits)]

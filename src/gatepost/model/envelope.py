@@ -47,7 +47,7 @@ class Recipient:
         return self.path.domain
 
     def __hash__(self) -> int:
-        return hash(self.path)
+        return hash(self.path.local)  # as the path's own, with one call less
 
     def matches(self, pattern: str) -> bool:
         """Whether a pattern like `*@example.org` fits; see Path.matches."""

@@ -47,6 +47,8 @@ class Reply:
         return Reply(self.code, self.status, text)
 
     def __str__(self) -> str:
+        if self.status and self.text:
+            return f"{self.code} {self.status} {self.text}"
         return " ".join(filter(None, (str(self.code), self.status, self.text)))
 
 

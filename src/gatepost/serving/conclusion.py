@@ -7,7 +7,7 @@ replies (LMTP, PRDR), and otherwise goes by `recipients_disagree`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -17,12 +17,14 @@ from gatepost.hooks.session import Standing
 from gatepost.hooks.stages import Event, Message
 from gatepost.hooks.transaction import Transaction
 from gatepost.hooks.verdicts import PROCEED, Discard, Hangup, Quarantine, Refuse, Take, Verdict
-from gatepost.model import ContentEdit, Recipient, Reply
+from gatepost.model import ContentEdit, Recipient, Reply, fact
 from gatepost.serving.place import Disagreement
 
 
 class Fate(Enum):
     """What becomes of the message for one recipient."""
+
+    __hash__ = object.__hash__  # Enum's own is a Python function
 
     QUEUE = "queued"
     HOLD = "held"
@@ -31,7 +33,7 @@ class Fate(Enum):
     REFUSE = "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Decision:
     """One recipient's fate, why, and who decided; `reply` only for a refusal."""
 
@@ -41,7 +43,8 @@ class Decision:
     reply: Reply | None = None
 
 
-QUEUED = Decision(Fate.QUEUE, "house")
+_QUEUE, _HOLD, _REFUSE = Fate.QUEUE, Fate.HOLD, Fate.REFUSE
+QUEUED = Decision(_QUEUE, "house")
 
 
 @dataclass(slots=True)
@@ -49,17 +52,30 @@ class Plan:
     """What is to happen. `refusal` is what everybody hears; None if each recipient's decision counts."""
 
     decisions: dict[Recipient, Decision] = field(default_factory=dict)
+    fates: dict[Fate, list[Recipient]] = field(default_factory=dict)
+    """The recipients by their fate, each list in order; no fate without a recipient."""
     refusal: Reply | None = None
     closes: bool = False
 
-    def having(self, fate: Fate) -> list[Recipient]:
+    def having(self, fate: Fate) -> Sequence[Recipient]:
         """The recipients with that fate, in order."""
-        return [recipient for recipient, decision in self.decisions.items() if decision.fate is fate]
+        return self.fates.get(fate, ())
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether anything is left for the house to keep."""
-        return any(decision.fate in (Fate.QUEUE, Fate.HOLD) for decision in self.decisions.values())
+    def sort(self) -> None:
+        """Make `fates` what the decisions say."""
+        self.fates = {}
+        for recipient, decision in self.decisions.items():
+            self.fates.setdefault(decision.fate, []).append(recipient)
+
+    def told(self) -> dict[str, list[str]]:
+        """For the trace: fate, who decided and why, of each recipient for whom the message isn't simply queued."""
+        if self.fates.keys() == {_QUEUE}:
+            return {}
+        return {
+            str(recipient): [decision.fate.value, decision.by, decision.reason or str(decision.reply or "")]
+            for recipient, decision in list(self.decisions.items())[:100]
+            if decision.fate is not _QUEUE
+        }
 
 
 def plan(
@@ -75,17 +91,18 @@ def plan(
     """What the verdicts come to. `sticking`: what earlier stages left for the session and the transaction; `verbatim`:
     whether what this plugin says leaves as it is."""
     made = Plan()
-    is_free = not any(standing.quarantine or standing.discard for standing in sticking)
+    is_free = not standings and not any(standing.quarantine or standing.discard for standing in sticking)
     for recipient, (verdict, by) in each.items():
-        standing = standings.get(recipient)
-        if verdict is PROCEED and is_free and standing is None:  # as for nearly every message
-            made.decisions[recipient] = QUEUED if by == "house" else Decision(Fate.QUEUE, by)
+        if verdict is PROCEED and is_free:  # as for nearly every message
+            made.decisions[recipient] = QUEUED if by == "house" else Decision(_QUEUE, by)
             continue
+        standing = standings.get(recipient)
         stuck = sticking if standing is None else (*sticking, standing)
         made.decisions[recipient] = decide(verdict, by, stuck, token, verbatim)
         if isinstance(verdict, Hangup):
             made.closes = True
-    refused = made.having(Fate.REFUSE)
+    made.sort()
+    refused = made.having(_REFUSE)
     if not refused:
         return made
     first = made.decisions[refused[0]].reply
@@ -97,6 +114,7 @@ def plan(
                 before = made.decisions[recipient]
                 reason = "refused, but wanted by others" if before.reply is None else before.reply.text
                 made.decisions[recipient] = Decision(Fate.HOLD, before.by, reason)
+            made.sort()
         else:
             made.refusal = gravest(made, refused) or first
     return made
@@ -129,20 +147,30 @@ def decide(
 
 
 def parts(
-    transaction: Transaction, kept: Mapping[Recipient, Decision]
+    transaction: Transaction, made: Plan, handed: Collection[Recipient]
 ) -> Iterator[tuple[tuple[Recipient, ...], Sequence[ContentEdit], str | None]]:
-    """What is kept apart: recipients with the same content and fate, the edits, and why it is held if it is."""
+    """What is kept apart: recipients with the same content and fate, the edits, and why it is held if it is.
+
+    Those `handed` to another server aren't kept, unless they are held.
+    """
     for members, edits in transaction.groups():
-        by_fate: dict[tuple[Fate, str], list[Recipient]] = {}
+        by_reason: dict[str | None, list[Recipient]] = {}
         for recipient in members:
-            if (decision := kept.get(recipient)) is not None:
-                by_fate.setdefault((decision.fate, decision.reason), []).append(recipient)
-        for (fate, reason), recipients in by_fate.items():
-            yield tuple(recipients), edits, reason or "held" if fate is Fate.HOLD else None
+            decision = made.decisions.get(recipient)
+            if decision is None:
+                continue
+            if decision.fate is _HOLD:
+                by_reason.setdefault(decision.reason or "held", []).append(recipient)
+            elif decision.fate is _QUEUE and recipient not in handed:
+                by_reason.setdefault(None, []).append(recipient)
+        for reason, recipients in by_reason.items():
+            yield tuple(recipients), edits, reason
 
 
 def discards(transaction: Transaction, made: Plan) -> list[tuple[object, ...]]:
     """The records of what is thrown away: ticket, sender, recipient, by whom and why."""
+    if transaction.recipients and Fate.DISCARD not in made.fates:
+        return []
     whose = [(one, each.by, each.reason) for one, each in made.decisions.items() if each.fate is Fate.DISCARD]
     if not transaction.recipients:
         whose += [(recipient, "a plugin", "taken out") for recipient in transaction.removed]
@@ -150,7 +178,7 @@ def discards(transaction: Transaction, made: Plan) -> list[tuple[object, ...]]:
     return [("discarded", ticket, sender, str(recipient), by, reason) for recipient, by, reason in whose]
 
 
-def gravest(made: Plan, refused: list[Recipient]) -> Reply | None:
+def gravest(made: Plan, refused: Sequence[Recipient]) -> Reply | None:
     """Of several refusals the one to say to all: 421 before 5xx before 4xx, the first of its kind."""
     replies = [reply for recipient in refused if (reply := made.decisions[recipient].reply) is not None]
     return min(replies, key=lambda reply: (reply.code != 421, not reply.is_permanent), default=None)
@@ -173,7 +201,7 @@ def each_hears(
 
 def with_ticket(reply: Reply, ticket: str) -> Reply:
     """The reply with the ticket at its end, for which the text makes room."""
-    room = MAX_LINE - len(f"{reply.code} {reply.status} , {ticket}")
+    room = MAX_LINE - len("250 ") - len(reply.status) - len(" , ") - len(ticket)
     *lines, last = reply.lines
     if len(last) * 4 > room:
         last = last.encode("utf-8", "replace")[:room].decode("utf-8", "ignore")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from gatepost.content.headers import HeaderScanner, Section, TooLarge, bridge
-from gatepost.content.received import received, with_keyword
+from gatepost.content.received import received_after, received_head, with_keyword
 from gatepost.content.revision import Parsed
 from gatepost.content.view import Files, View
 from gatepost.hooks.session import Session
@@ -23,26 +23,44 @@ from gatepost.store.draft import Draft
 _ENOUGH = 6  # octets that tell whether content begins with something that would break our own field
 
 
-def received_field(place: Place, session: Session, transaction: Transaction, *, extended: bool, utf8: bool) -> bytes:
-    """Our own Received field for the content of a transaction."""
-    unix_time, offset_s = place.clock.unix()
-    return received(
-        helo=session.helo,
-        address=session.peer.address,
-        hostname=place.profile.hostname,
-        keyword=with_keyword(
-            lmtp=session.protocol == "lmtp",
-            extended=extended,
-            tls=session.tls is not None,
-            authenticated=session.user is not None,
-            utf8=utf8,
-        ),
-        ticket=str(transaction.ticket),
-        unix_time=unix_time,
-        offset_s=offset_s,
-        tls=session.tls,
-        recipients=tuple(recipient.path for recipient in transaction.recipients[:2]),
-    )
+class ReceivedFields:
+    """Our own Received fields for the messages of one session; what they have in common is made when it changes."""
+
+    __slots__ = ("_common", "_head", "_place", "_session")
+
+    def __init__(self, place: Place, session: Session) -> None:
+        self._place = place
+        self._session = session
+        self._common: tuple[object, ...] = ()
+        self._head = ""
+
+    def field(self, transaction: Transaction, *, extended: bool, utf8: bool) -> bytes:
+        """The field for the content of a transaction."""
+        session = self._session
+        common = (session.helo, session.peer, session.tls, session.user, extended, utf8)
+        if common != self._common:
+            self._common = common
+            self._head = received_head(
+                helo=session.helo,
+                address=session.peer.address,
+                hostname=self._place.profile.hostname,
+                keyword=with_keyword(
+                    lmtp=session.protocol == "lmtp",
+                    extended=extended,
+                    tls=session.tls is not None,
+                    authenticated=session.user is not None,
+                    utf8=utf8,
+                ),
+                tls=session.tls,
+            )
+        unix_time, offset_s = self._place.clock.unix()
+        return received_after(
+            self._head,
+            ticket=str(transaction.ticket),
+            unix_time=unix_time,
+            offset_s=offset_s,
+            recipients=[recipient.path for recipient in transaction.recipients[:2]],
+        )
 
 
 class Intake:

@@ -8,35 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TypeVar
 
 from gatepost.hooks.session import Holder
 from gatepost.serving.patience import LoopPatience
 
-T = TypeVar("T")
 log = logging.getLogger("gatepost.serving")
 
 CLOSE_S = 5.0
 """Seconds that the objects of one session or transaction have for closing."""
 
 
-class Belongings(Holder):
-    """A holder that knows whether it ever held anything: most don't, and cost no task when they are closed."""
-
-    __slots__ = ("is_used",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_used = False
-
-    def get(self, key: object, make: Callable[[], T]) -> T:
-        self.is_used = True
-        return super().get(key, make)
-
-
 class Closings:
-    """Closes belongings, each exactly once and in a task of its own."""
+    """Closes belongings, each exactly once and in a task of its own; most held nothing, and cost none."""
 
     __slots__ = ("_patience", "_tasks", "_token")
 
@@ -45,13 +28,11 @@ class Closings:
         self._token = token
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def close(self, belongings: Holder) -> None:
+    def close(self, belongings: Holder) -> None:
         """Begin to close; nobody gets anything of it from here on."""
-        if isinstance(belongings, Belongings) and belongings.is_used:
+        if belongings.seal():
             self._tasks = [task for task in self._tasks if not task.done()]
             self._tasks.append(self._patience.spawn(self._closed(belongings)))
-        else:
-            await belongings.close()  # which has nothing to wait for
 
     async def settled(self) -> None:
         """Wait until everything is closed, or its time is over."""

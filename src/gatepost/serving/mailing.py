@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from gatepost.content.headers import Section, TooLarge
 from gatepost.content.intake import forged_results, submission_edits
@@ -19,7 +19,7 @@ from gatepost.hooks.questions import Outcome, Question
 from gatepost.hooks.records import describe_edit
 from gatepost.hooks.session import Session
 from gatepost.hooks.transaction import Transaction
-from gatepost.hooks.verdicts import Discard, Hangup, Refuse, Verdict
+from gatepost.hooks.verdicts import PROCEED, Discard, Hangup, Refuse, Verdict
 from gatepost.model import Body, Envelope, Recipient, Reply, Ticket
 from gatepost.serving.conclusion import (
     Decision,
@@ -32,8 +32,9 @@ from gatepost.serving.conclusion import (
     stage_refusal,
     with_ticket,
 )
-from gatepost.serving.intake import Intake, IntakeContent, received_field
-from gatepost.serving.keeping import Belongings, Closings
+from gatepost.serving.house import HandOver
+from gatepost.serving.intake import Intake, IntakeContent, ReceivedFields
+from gatepost.serving.keeping import Closings
 from gatepost.serving.place import Place, names
 from gatepost.serving.recipients import Before, are_alike, taker
 from gatepost.serving.repeats import fingerprint_of
@@ -55,6 +56,9 @@ ANOTHER_POLICY = Reply(452, "4.5.3", "this recipient has other rules, send to it
 DISK_FULL = Reply(452, "4.3.1", "no room for this message now, try again later")
 NOT_STORED = Reply(451, "4.3.0", "the message couldn't be stored, try again later")
 
+_UNASKED: tuple[Verdict, str] = (PROCEED, "house")
+"""What nobody was asked about."""
+
 
 class Mailing:
     """At most one transaction at a time. Invariant: a draft that was begun is discarded exactly once."""
@@ -62,6 +66,7 @@ class Mailing:
     def __init__(self, place: Place, machine: ServerSession, session: Session, closings: Closings) -> None:
         self._place = place
         self._closings = closings
+        self._loop = asyncio.get_running_loop()
         self._began = 0.0 if place.repeats is None else place.repeats.now()
         self._machine = machine
         self._session = session
@@ -84,6 +89,7 @@ class Mailing:
         self._late: Reply | None = None
         """A refusal that waits for end-of-data."""
         self._late_by = "house"
+        self._received = ReceivedFields(place, session)
         self._unheard: tuple[Callable[[], str], str] | None = None
         """(its fingerprint, ticket) of what was accepted last for all, while nothing has come from the client since."""
 
@@ -104,43 +110,40 @@ class Mailing:
         self._count += 1
         session, place = self._session, self._place
         self._mail = event
-        ticket = Ticket(session.id, self._count)
-        transaction = Transaction(ticket, event.path, event.parameters, holder=Belongings())
+        transaction = Transaction(Ticket(session.id, self._count), event.path, event.parameters)
         self.transaction, self._heard = transaction, []
-        reply = SENDER_OK
-        dispatcher = place.dispatcher
-        question = Question(
-            stages.Sender, session, reply, transaction, {"parameters": event.parameters}, size=event.size
+        facts = {"parameters": event.parameters}
+        outcome = await place.dispatcher.ask(
+            Question(stages.Sender, session, SENDER_OK, transaction, facts, event.size)
         )
-        outcome = await dispatcher.ask(question)
         if (refused := self._negative(stages.Sender, outcome)) is not None:
             self._record("sender", sender=str(event.path), reply=str(refused), by=outcome.by)
-            await self.forget()
+            self.forget()
             self._machine.answer(refused)
             return
-        reply = outcome.pending
-        self._record("sender", sender=str(event.path))
-        self._machine.answer(reply)
+        self._record("sender", sender=event.path.address)
+        self._machine.answer(outcome.pending)
 
     async def rcpt(self, event: events.Rcpt) -> None:
         """RCPT: whether this recipient may have the message."""
         session, place, transaction = self._session, self._place, self._open
         recipient = Recipient(event.path, event.parameters)
         question = Question(stages.Recipient, session, RECIPIENT_OK, transaction, {"recipient": recipient})
-        before = Before(session, transaction, recipient)
+        before = Before(session, transaction, recipient) if stages.Recipient in place.dispatcher.chains else None
         outcome = await place.dispatcher.ask(question)
         refused = self._negative(stages.Recipient, outcome)
         if refused is None and not self._is_like_the_first(recipient):
             refused = ANOTHER_POLICY
         if refused is not None:
-            before.restore()
+            if before is not None:
+                before.restore()
             self._record("recipient", recipient=str(recipient), reply=str(refused), by=outcome.by)
             self._machine.answer(refused)
             return
         self._heard.append(recipient)
         if recipient not in transaction.recipients and recipient not in transaction.removed:
             transaction.recipients.append(recipient)
-        self._record("recipient", recipient=str(recipient))
+        self._record("recipient", recipient=event.path.address)
         self._machine.answer(outcome.pending)
 
     async def data(self, event: events.Data) -> None:
@@ -151,7 +154,7 @@ class Mailing:
             outcome = await place.dispatcher.ask(Question(stages.Data, session, GO_AHEAD, transaction))
             if (refused := self._negative(stages.Data, outcome)) is not None:
                 self._record("data", reply=str(refused), by=outcome.by)
-                await self.forget()
+                self.forget()
                 self._machine.answer(refused)
                 return
             reply = outcome.pending
@@ -159,7 +162,7 @@ class Mailing:
         if self._late is not None:
             refused = self._late
             self._record("data", reply=str(refused), by="house")
-            await self.forget()
+            self.forget()
             self._machine.answer(refused)
             return
         self._is_data_asked = True
@@ -183,10 +186,10 @@ class Mailing:
                 log.exception("no content can be kept; token %s", self._session.id)
                 self._late = NOT_STORED
             extended, utf8 = self._machine.extended, self._utf8
-            received = received_field(place, self._session, transaction, extended=extended, utf8=utf8)
+            received = self._received.field(transaction, extended=extended, utf8=utf8)
             self._intake = Intake(draft, received, place.policy)
             self.awaits_content = True
-            self.content_deadline = asyncio.get_running_loop().time() + place.timeouts.content
+            self.content_deadline = self._loop.time() + place.timeouts.content
         return self._intake
 
     async def ready(self) -> None:
@@ -225,7 +228,8 @@ class Mailing:
         if count_received(found) > place.policy.max_hops:
             self._swallow(TOO_MANY_HOPS)
             return
-        transaction.edits[:0] = forged_results(found, place.profile.hostname, place.policy.stripped_headers)
+        if forged := forged_results(found, place.profile.hostname, place.policy.stripped_headers):
+            transaction.edits[:0] = forged
         if place.policy.complete_headers:
             transaction.edits += submission_edits(
                 found,
@@ -273,7 +277,7 @@ class Mailing:
             self._say_to_all(NOT_STORED, "house", event.size)
         finally:
             self.is_committing = False
-            await self.forget()
+            self.forget()
 
     async def _judge(self, intake: Intake, size: int) -> None:
         place, session, transaction = self._place, self._session, self._open
@@ -291,17 +295,19 @@ class Mailing:
             self.is_committing = False
         chained = stages.Message in place.dispatcher.chains
         content: IntakeContent | None = None
-        if not intake.swallowing and (chained or transaction.edits or transaction.splits or self._is_handed_over):
+        hands_over = place.house.hands_over
+        if not intake.swallowing and (chained or transaction.edits or transaction.splits or hands_over):
             content = IntakeContent(await intake.finish(), utf8=self._utf8, files=place.files)
             transaction.content = content
-        outcome = Outcome(pending=ACCEPTED)
+        reply = ACCEPTED
         is_discarded = (transaction.standing.discard or session.standing.discard) is not None
         if chained and not intake.swallowing and not is_discarded:
             question = Question(stages.Message, session, ACCEPTED, transaction, size=size)
             outcome = await place.dispatcher.ask(question)
+            reply = outcome.pending
             each: Mapping[Recipient, tuple[Verdict, str]] = outcome.each
         else:
-            each = {recipient: (outcome.verdict, "house") for recipient in transaction.recipients}
+            each = dict.fromkeys(transaction.recipients, _UNASKED)
         made = plan(
             each,
             sticking=(session.standing, transaction.standing),
@@ -315,12 +321,12 @@ class Mailing:
             refused_by = next((d.by for d in made.decisions.values() if d.reply is made.refusal), "house")
             self._say_to_all(made.refusal, refused_by, size)
             return
-        reply = outcome.pending
-        handed = await self._hand_over(made, content)
+        over = {one: to for one in made.decisions if (to := taker(place, one))} if hands_over else {}
+        handed = await self._hand_over(made, over, content) if over and content is not None else None
         if handed is not None and not handed.is_positive:
             self._say_to_all(handed, "the next server", size)
             return
-        await self._commit(made, intake, content, size)
+        await self._commit(made, over, intake, content)
         ticket = str(transaction.ticket)
         if handed is not None:
             reply = Reply(250, handed.status, handed.text)
@@ -332,21 +338,18 @@ class Mailing:
             self.accepted += 1
         if print_ is not None and not refused:  # who was refused would hear 250 at the repetition
             self._unheard = (print_, ticket)
-        if queued := tuple(r for r in made.having(Fate.QUEUE) if taker(place, r) is None):
+        if Queued in place.notices and (queued := tuple(r for r in made.having(Fate.QUEUE) if r not in over)):
             server = place.dispatcher.server
             place.tell(Queued(server, session, transaction.ticket, transaction.sender, queued, size))
         self._answer(made.decisions, reply)
 
-    async def _commit(self, made: Plan, intake: Intake, content: IntakeContent | None, size: int) -> None:
+    async def _commit(
+        self, made: Plan, over: Collection[Recipient], intake: Intake, content: IntakeContent | None
+    ) -> None:
         """Everything in one step; when it returns, the message is safe."""
         place, transaction = self._place, self._open
-        kept = {
-            recipient: decision
-            for recipient, decision in made.decisions.items()
-            if decision.fate is Fate.HOLD or (decision.fate is Fate.QUEUE and taker(place, recipient) is None)
-        }
         deposits: list[Deposit] = []
-        for recipients, edits, held in parts(transaction, kept):
+        for recipients, edits, held in parts(transaction, made, over):
             blob = content.with_edits(edits) if content is not None and edits else None
             deposits.append(
                 Deposit(
@@ -364,16 +367,16 @@ class Mailing:
             self.is_committing = True
             await place.spool.commit(deposits, records=records)
 
-    async def _hand_over(self, made: Plan, content: IntakeContent | None) -> Reply | None:
+    async def _hand_over(self, made: Plan, over: Mapping[Recipient, HandOver], content: IntakeContent) -> Reply | None:
         """The next server's answer, where it is asked while the sender waits; None where nobody is.
 
         Its one answer is ours, so it gets one message, or none where there would have to be several.
         """
-        place, transaction = self._place, self._open
-        queued = [recipient for recipient in made.having(Fate.QUEUE) if taker(place, recipient) is not None]
-        if content is None or not queued:
+        transaction = self._open
+        queued = [recipient for recipient in made.having(Fate.QUEUE) if recipient in over]
+        if not queued:
             return None
-        takers = {over for recipient in queued if (over := taker(place, recipient)) is not None}
+        takers = {over[recipient] for recipient in queued}
         groups = [edits for members, edits in transaction.groups() if any(member in queued for member in members)]
         if len(takers) > 1 or len(groups) > 1:
             log.error("%s can't be handed over: its recipients get different content or servers", transaction.ticket)
@@ -400,12 +403,7 @@ class Mailing:
         self._machine.answer_each(each, None if self._is_lmtp else final)
 
     def _record_message(self, made: Plan, reply: Reply, size: int) -> None:
-        each = {
-            str(recipient): [decision.fate.value, decision.by, decision.reason or str(decision.reply or "")]
-            for recipient, decision in list(made.decisions.items())[:100]
-            if decision.fate is not Fate.QUEUE
-        }
-        self._record("message", size=size, reply=str(reply), each=each, edits=self._described_edits())
+        self._record("message", size=size, reply=str(reply), each=made.told(), edits=self._described_edits())
 
     def _described_edits(self) -> list[str]:
         transaction = self.transaction
@@ -418,7 +416,7 @@ class Mailing:
         if said_something:
             self._unheard = None
 
-    async def forget(self) -> None:
+    def forget(self) -> None:
         """The transaction is over, whatever became of it."""
         transaction, self.transaction = self.transaction, None
         intake, self._intake = self._intake, None
@@ -427,7 +425,7 @@ class Mailing:
         if intake is not None:
             intake.swallow()  # what was committed stays
         if transaction is not None:
-            await self._closings.close(transaction.holder)
+            self._closings.close(transaction.holder)
 
     async def end(self, *, unheard: bool) -> None:
         """The session is over."""
@@ -435,7 +433,7 @@ class Mailing:
             self._record(
                 "abandoned", sender=str(self.transaction.sender), recipients=names(self.transaction.recipients)
             )
-        await self.forget()
+        self.forget()
         if unheard and self._unheard is not None and self._place.repeats is not None:
             print_, ticket = self._unheard
             await self._place.repeats.arm(print_(), ticket)
@@ -493,7 +491,3 @@ class Mailing:
         """Whether one reply at end-of-data can be true for this recipient and for the first."""
         place, transaction, helo, heard = self._place, self._open, self._session.helo, self._heard
         return not heard or are_alike(place, helo, transaction, heard[0], recipient, heard_singly=self._is_heard_singly)
-
-    @property
-    def _is_handed_over(self) -> bool:
-        return any(taker(self._place, recipient) is not None for recipient in self._open.recipients)

@@ -24,7 +24,7 @@ from gatepost.net import ConnectionLost, DeadlinePassed, HandshakeFailed, Stream
 from gatepost.serving.authentication import Authentication
 from gatepost.serving.carrying import Carrier
 from gatepost.serving.conclusion import stage_refusal
-from gatepost.serving.keeping import Belongings, Closings
+from gatepost.serving.keeping import Closings
 from gatepost.serving.limits import Admission
 from gatepost.serving.mailing import Mailing
 from gatepost.serving.place import Place, shown
@@ -65,7 +65,6 @@ class Reception:
             started=place.clock.now(),
             patience=place.patience,
             tls=stream.tls,
-            holder=Belongings(),
         )
         self._closings = Closings(place.patience, self.session.id)
         self.mailing = Mailing(place, self.machine, self.session, self._closings)
@@ -223,14 +222,14 @@ class Reception:
                     return
                 case _:
                     greeting = outcome.pending
-        await self.mailing.forget()  # attack S7: only now, a refused EHLO leaves the transaction alone
+        self.mailing.forget()  # attack S7: only now, a refused EHLO leaves the transaction alone
         session.helo = event.name
         self.place.recorder.record(session.id, "hello", {"name": event.name, "verb": event.verb.value})
         machine.answer_hello(greeting, capabilities)
 
     async def _start_tls(self, event: events.StartTls) -> None:
         machine, stream, place, session = self.machine, self.stream, self.place, self.session
-        await self.mailing.forget()
+        self.mailing.forget()
         machine.answer(START_NOW)
         while (told := machine.next_event()) is not events.NEED_DATA:  # the Reply stage, if somebody is bound to it
             await _HANDLERS[type(told)](self, told)
@@ -255,7 +254,7 @@ class Reception:
         place.recorder.record(session.id, "tls", {"version": tls.version, "cipher": tls.cipher})
 
     async def _reset(self, event: events.Reset) -> None:
-        await self.mailing.forget()
+        self.mailing.forget()
         self.machine.answer(OK)
 
     async def _noop(self, event: events.Noop) -> None:
@@ -388,7 +387,7 @@ class Reception:
         place.counter.leave(session.peer.address)
         try:
             await self.mailing.end(unheard=ending != "quit")
-            await self._closings.close(session.holder)
+            self._closings.close(session.holder)
             place.recorder.record(session.id, "end", {"how": ending, "messages": self.mailing.accepted})
             place.tell(Disconnected(place.dispatcher.server, session, self._clean))
         finally:
