@@ -2,14 +2,20 @@
 
 Limits are the kernel's (`prlimit`, Linux), so that no host has to be trusted to set its own; elsewhere there are none.
 A host calls `confine_self` before it loads anything: what it gives up then it can't take back.
+
+Somebody's program can't be asked to, so other words begin it (`confining`): they limit themselves, give everything up,
+and become it. Those are util-linux's, which begin in a millisecond, or this very file, where there are none.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from signal import SIGKILL
 
@@ -34,27 +40,88 @@ class Limits:
     open_files: int | None = 256
     file_size: int | None = 1024 * MIB
     """Octets of the largest file it may write."""
+    processes: int | None = None
+    """Of its user, all told: processes and threads. Root's aren't counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a program runs as; it belongs to no other group."""
+
+    uid: int
+    gid: int
 
 
 def limit(pid: int, limits: Limits) -> None:
     """Put a process that runs already under these limits. One that is gone is let be."""
     if resource is None or not hasattr(resource, "prlimit"):
         return
+    with suppress(ProcessLookupError):
+        for what, most in _wanted(limits).items():
+            hard = resource.prlimit(pid, what)[1]
+            most = _at_most(most, hard)  # noqa: PLW2901
+            resource.prlimit(pid, what, (most, most))
+
+
+def confining(limits: Limits, user: User | None = None) -> tuple[str, ...]:
+    """The words before a command with which it begins under these limits, as this user, without a way to new
+    privileges, and to die with the thread that started it. They exit with 126 or 127 if the command can't be begun.
+    """
+    if resource is None:
+        return ()
+    own = {what: _at_most(most, resource.getrlimit(what)[1]) for what, most in _wanted(limits).items()}
+    tools = _tools()
+    if tools is None:
+        settings = ",".join(f"{what}={most}" for what, most in own.items())
+        who = "" if user is None else f"{user.uid}:{user.gid}"
+        return (sys.executable, "-I", "-S", __file__, str(os.getpid()), settings, who)
+    prlimit, setpriv = tools
+    names = {
+        resource.RLIMIT_CORE: "core",
+        resource.RLIMIT_AS: "as",
+        resource.RLIMIT_CPU: "cpu",
+        resource.RLIMIT_NOFILE: "nofile",
+        resource.RLIMIT_FSIZE: "fsize",
+        resource.RLIMIT_NPROC: "nproc",
+    }
+    becoming = () if user is None else (f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups")
+    return (
+        prlimit,
+        *(f"--{names[what]}={most}:{most}" for what, most in own.items()),
+        setpriv,
+        "--no-new-privs",
+        "--pdeathsig=KILL",
+        *becoming,
+        "--",
+    )
+
+
+@lru_cache(maxsize=1)
+def _tools() -> tuple[str, str] | None:
+    """util-linux's, and not the smaller ones of the same name."""
+    prlimit, setpriv = shutil.which("prlimit"), shutil.which("setpriv")
+    if prlimit is None or setpriv is None or Path(setpriv).resolve().name == "busybox":
+        return None
+    return prlimit, setpriv
+
+
+def _wanted(limits: Limits) -> dict[int, int]:
+    """The kernel's numbers of the limits that are asked for."""
+    assert resource is not None
     wanted = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_AS: limits.address_space,
         resource.RLIMIT_CPU: limits.cpu_s,
         resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_FSIZE: limits.file_size,
+        resource.RLIMIT_NPROC: limits.processes,
     }
-    with suppress(ProcessLookupError):
-        for what, most in wanted.items():
-            if most is None:
-                continue
-            hard = resource.prlimit(pid, what)[1]
-            if hard != resource.RLIM_INFINITY:
-                most = min(most, hard)  # noqa: PLW2901  never more than the house itself may have
-            resource.prlimit(pid, what, (most, most))
+    return {what: most for what, most in wanted.items() if most is not None}
+
+
+def _at_most(most: int, hard: int) -> int:
+    """Never more than the house itself may have."""
+    return most if resource is None or hard == resource.RLIM_INFINITY else min(most, hard)
 
 
 def confine_self() -> None:
@@ -68,5 +135,36 @@ def confine_self() -> None:
         prctl = ctypes.CDLL(None, use_errno=True).prctl
         prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         prctl(_PARENT_DEATH_SIGNAL, SIGKILL, 0, 0, 0)
+    first_to_go("self")
+
+
+def first_to_go(pid: int | str) -> None:
+    """When memory is short, this process ends before the house does."""
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500", "ascii")
+        Path(f"/proc/{pid}/oom_score_adj").write_text("500", "ascii")
+
+
+def _become(words: list[str]) -> None:
+    """What `confining` without tools comes to: parent, limits, user, then the command."""
+    parent, settings, who, *command = words
+    for setting in settings.split(","):
+        what, _, most = setting.partition("=")
+        if resource is not None:
+            resource.setrlimit(int(what), (int(most), int(most)))
+    if who:
+        uid, _, gid = who.partition(":")
+        os.setgroups([])
+        os.setgid(int(gid))
+        os.setuid(int(uid))
+    confine_self()  # after the change of user, which takes the signal of the parent's death away
+    if sys.platform == "linux" and os.getppid() != int(parent):
+        os.kill(os.getpid(), SIGKILL)  # it has died in the meantime
+    try:
+        os.execv(command[0], command)  # noqa: S606  there is to be no shell
+    except OSError as error:
+        sys.stderr.write(f"{command[0]} can't be begun: {error.strerror}\n")
+        sys.exit(127)
+
+
+if __name__ == "__main__":
+    _become(sys.argv[1:])

@@ -1,8 +1,9 @@
 """Starts a child process and knows when it has ended: group, descriptors, exit; nothing about what it says.
 
-The child gets one end of a socket pair as its standard input and output, a pipe as its standard error, a session of its
-own, and no other descriptor. Its end is seen by its process descriptor where the system has those, else by a thread;
-before the dead child is reaped its whole group is killed, since afterwards the number may be somebody else's.
+A host gets one end of a socket pair as its standard input and output, a pipe as its standard error; a program that runs
+once gets a file as its standard input, and pipes. Either has a session of its own and no other descriptor. Its end is
+seen by its process descriptor where the system has those, else by a thread; before the dead child is reaped its whole
+group is killed, since afterwards the number may be somebody else's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gatepost.plugins.host.confinement import Limits, limit
+from gatepost.plugins.host.confinement import Limits, User, confining, first_to_go, limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,41 +28,27 @@ class Command:
     arguments: tuple[str, ...]
     environment: Mapping[str, str] | None = None
     """None: the house's own."""
+    folder: str | None = None
+    """Where it works; None: where the house does."""
 
 
-class Process:
-    """A running child. Invariant: it is reaped exactly once, and its group is gone by then.
+class _Child:
+    """A running child. Invariant: it is reaped exactly once, and its group is gone by then."""
 
-    `channel` and `errors` belong to the caller, who closes them.
-    """
-
-    def __init__(self, command: Command, limits: Limits) -> None:
-        """Starts it, within a running loop. OSError where that can't be."""
-        self.channel, theirs = socket.socketpair()
-        self.errors, writing = os.pipe()
-        try:
-            self._popen = subprocess.Popen(  # noqa: S603  the command is the settings' or our own
-                command.arguments,
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=writing,
-                env=command.environment,
-                start_new_session=True,
-            )
-        except BaseException:
-            self.channel.close()
-            os.close(self.errors)
-            raise
-        finally:
-            theirs.close()
-            os.close(writing)
+    def __init__(self, command: Command, stdin: int, stdout: int, stderr: int) -> None:
+        self._popen = subprocess.Popen(  # noqa: S603  the command is the settings' or our own
+            command.arguments,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=command.environment,
+            cwd=command.folder,
+            start_new_session=True,
+        )
         self.pid = self._popen.pid
-        self.channel.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int] = self._loop.create_future()
         """The exit status; negative: the signal that ended it."""
-        limit(self.pid, limits)
-        self._watch()
 
     def kill(self) -> None:
         """The child and whatever it has started, unless they left its group. Nothing happens if it has ended."""
@@ -86,8 +73,68 @@ class Process:
         if descriptor is not None:
             self._loop.remove_reader(descriptor)
             os.close(descriptor)
-        self.kill()
-        self.exited.set_result(self._popen.wait())
+        self._has_died()
+
+    def _has_died(self) -> None:
+        self.reap()
+
+    def reap(self) -> int:
+        """Of a dead child: its exit status, once its group is gone too."""
+        if not self.exited.done():
+            self.kill()
+            self.exited.set_result(self._popen.wait())
+        return self.exited.result()
+
+
+class Process(_Child):
+    """A running host. `channel` and `errors` belong to the caller, who closes them."""
+
+    def __init__(self, command: Command, limits: Limits) -> None:
+        """Starts it, within a running loop. OSError where that can't be."""
+        self.channel, theirs = socket.socketpair()
+        self.errors, writing = os.pipe()
+        try:
+            super().__init__(command, theirs.fileno(), theirs.fileno(), writing)
+        except BaseException:
+            self.channel.close()
+            os.close(self.errors)
+            raise
+        finally:
+            theirs.close()
+            os.close(writing)
+        self.channel.setblocking(False)
+        limit(self.pid, limits)
+        self._watch()
+
+
+class Program(_Child):
+    """A running program, which answers by what it writes and how it exits. It never runs without its limits.
+
+    `output` and `errors`, the ends of its pipes, belong to the caller, who closes them. It stays dead and unreaped
+    until the caller says `reap`: what it has started may be writing still.
+    """
+
+    def __init__(self, command: Command, limits: Limits, stdin: int, user: User | None = None) -> None:
+        """Starts it, within a running loop; `stdin` stays the caller's. OSError where that can't be."""
+        self.output, writing = os.pipe()
+        self.errors, complaining = os.pipe()
+        try:
+            confined = Command((*confining(limits, user), *command.arguments), command.environment, command.folder)
+            super().__init__(confined, stdin, writing, complaining)
+        except BaseException:
+            os.close(self.output)
+            os.close(self.errors)
+            raise
+        finally:
+            os.close(writing)
+            os.close(complaining)
+        self.died: asyncio.Future[None] = self._loop.create_future()
+        """It has ended; what it has started perhaps not."""
+        first_to_go(self.pid)
+        self._watch()
+
+    def _has_died(self) -> None:
+        self.died.set_result(None)
 
 
 def ending(status: int) -> str:
