@@ -58,4 +58,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf src/gatepost/plugins/host/built $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf src/gatepost/plugins/host/built .wine $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

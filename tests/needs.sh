@@ -2,10 +2,12 @@
 # The programs of the system that some tests run against real mail: looked for, and installed where that is allowed
 # (root on a system with apt-get). Where it isn't, says plainly which tests are left out; with CI set that is a failure.
 set -u
-PATH="$PATH:/usr/sbin:/sbin"
+PATH="$PATH:/usr/sbin:/sbin:/usr/lib/wine"
 
 missing() {
-    for each in swaks:swaks,libnet-ssleay-perl curl:curl strace:strace smtp-source:postfix smtp-sink:postfix; do
+    for each in swaks:swaks,libnet-ssleay-perl curl:curl strace:strace smtp-source:postfix smtp-sink:postfix \
+        cc:gcc,libc6-dev x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64 i686-w64-mingw32-gcc:gcc-mingw-w64-i686 \
+        wine64:wine64; do
         command -v "${each%%:*}" >/dev/null 2>&1 || echo "$each"
     done
 }

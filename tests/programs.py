@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/lib/wine"])
 MUST_BE_THERE = os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
 
 
