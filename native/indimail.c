@@ -140,8 +140,8 @@ static bool has_said(struct session *session, struct said_head *head) {
     size_t length = head->length < 0 ? 0 : (size_t)head->length;
     bool is_one = (head->kind == SAID_ANSWER || head->kind == SAID_FAILED) && head->length >= -1 &&
                   length <= MESG_MOST && session->heard <= sizeof *head + length;
-    if (session->state != CHILD_ASKED || !is_one) {
-        bool was_asked = session->state == CHILD_ASKED;
+    bool was_asked = session->state == CHILD_ASKED;
+    if (!was_asked || !is_one || head->number != (uint32_t)session->first->number) {
         kill_child(session);
         if (was_asked)
             fail(session, "Crashed", "has written into its channel");
@@ -320,6 +320,7 @@ static struct question *read_question(const struct frame *frame) {
         return NULL;
     head.facts = (uint32_t)length;
     head.path = (uint32_t)frame->path.length;
+    head.number = (uint32_t)asked_so_far;
     struct question *question = calloc(1, sizeof *question + sizeof head + length + head.path);
     if (question == NULL)
         return NULL;

@@ -38,6 +38,7 @@ enum stage { STAGE_SENDER, STAGE_RECIPIENT, STAGE_MESSAGE, STAGES };
 /* A question to a child; the facts (a msgpack map) follow, then the path. */
 struct question_head {
     int32_t stage;
+    uint32_t number;      /* comes back with the answer */
     uint32_t facts, path; /* octets; no path: 0 */
 };
 
@@ -51,6 +52,7 @@ enum said {
 /* What a child says; the text follows. */
 struct said_head {
     int32_t kind, returned, which;
+    uint32_t number; /* the question's */
     int32_t length; /* octets of the text, at most MESG_MOST; -1: there is none */
 };
 

@@ -41,6 +41,7 @@ struct library {
 
 static struct library libraries[LIBRARIES_MOST];
 static size_t library_count;
+static uint32_t question_number;
 
 /* What is passed to the plugins. A buffer is used again by the next question, so that a plugin which keeps an address
  * finds something there; it may write into it. */
@@ -70,7 +71,7 @@ static void send_all(const void *octets, size_t length) {
 }
 
 static void say(enum said kind, int returned, int which, const char *text) {
-    struct said_head head = {.kind = kind, .returned = returned, .which = which, .length = -1};
+    struct said_head head = {.kind = kind, .returned = returned, .which = which, .number = question_number, .length = -1};
     unsigned char octets[sizeof head + MESG_MOST];
     size_t length = 0;
     if (text != NULL) {
@@ -315,6 +316,7 @@ _Noreturn void indimail_serve(const struct plan *plan) {
     struct question_head head;
     set_base_environment(plan);
     while (receive_all(&head, sizeof head)) {
+        question_number = head.number;
         size_t length = (size_t)head.facts + head.path;
         char *octets = malloc(length + 1);
         if (octets == NULL || !receive_all(octets, length))
