@@ -56,17 +56,6 @@ def understand(
     return each
 
 
-async def stepped(hook: CoroutineType[Any, Any, Any], seconds: float, patience: Patience) -> Any:
-    """A coroutine's result: by one step if it answers at once, else with patience. TimeoutError."""
-    try:
-        waiting_for = hook.send(None)
-    except StopIteration as stop:
-        return stop.value
-    except GeneratorExit as error:  # which would look like the end of the session
-        raise AnswerError("the hook raised GeneratorExit") from error
-    return await patience.within(seconds, hook, waiting_for)
-
-
 def without_secrets(line: str) -> str:
     """The command line for those who mustn't see passwords: what follows AUTH's mechanism, or PASS, is hidden."""
     words = line.split(None, 2)
@@ -79,11 +68,33 @@ def without_secrets(line: str) -> str:
             return line
 
 
+class Suspended:
+    """A hook that didn't answer at its first step, and what it waits for."""
+
+    __slots__ = ("_hook", "_waiting_for")
+
+    def __init__(self, hook: CoroutineType[Any, Any, Any], waiting_for: Any) -> None:
+        self._hook = hook
+        self._waiting_for = waiting_for
+
+    async def answer(self, seconds: float, patience: Patience) -> Any:
+        """Its answer, with patience. TimeoutError."""
+        return await patience.within(seconds, self._hook, self._waiting_for)
+
+
 def called(hook: Callable[[stages.Event], Any], event: stages.Event) -> Any:
+    """The hook's answer; Suspended if it doesn't answer at its first step."""
     try:
-        return hook(event)
+        answer = hook(event)
+        if type(answer) is not CoroutineType:
+            return answer
+        try:
+            waiting_for = answer.send(None)
+        except StopIteration as stop:
+            return stop.value
     except GeneratorExit as error:  # which would look like the end of the session
         raise AnswerError("the hook raised GeneratorExit") from error
+    return Suspended(answer, waiting_for)
 
 
 async def preparing(prepare: Callable[[stages.Event], Any], event: stages.Event) -> Any:

@@ -22,7 +22,7 @@ class _State(Enum):
 class Breaker:
     """Opens after `failures` in a row, rests `rest_s` seconds, then tries one question."""
 
-    __slots__ = ("_failed", "_failures", "_rest_s", "_state", "_until")
+    __slots__ = ("_failed", "_failures", "_rest_s", "_state", "_until", "is_quiet")
 
     def __init__(self, failures: int = 10, rest_s: float = 30.0) -> None:
         self._failures = failures
@@ -30,6 +30,8 @@ class Breaker:
         self._failed = 0
         self._state = _State.CLOSED
         self._until = 0.0
+        self.is_quiet = True
+        """Whether its last answer was one: then there is nothing to ask or to tell here."""
 
     @property
     def is_open(self) -> bool:
@@ -49,9 +51,11 @@ class Breaker:
         """An answer came."""
         self._failed = 0
         self._state = _State.CLOSED
+        self.is_quiet = True
 
     def failed(self, now: float) -> bool:
         """No answer came. Whether the breaker has opened by this."""
+        self.is_quiet = False
         self._failed += 1
         if self._state is _State.CLOSED and self._failed < self._failures:
             return False

@@ -65,20 +65,23 @@ class Dispatcher:
             subjects = question.transaction.recipients
         run = Run(self._means, question, outcome, subjects)
         chain = self.chains.get(question.stage, ())
+        house_waits = question.stage in self._means.house.stages
         try:
             if question.stage in self._prepared_stages:
                 run.prepare(chain)
-            house_waits = True
             for at, binding in enumerate(chain):
                 if house_waits and binding.priority >= HOUSE_PRIORITY:
                     house_waits = False
-                    await run.ask_house()
+                    if (asking := run.ask_house()) is not None:
+                        await asking
                 if run.is_over:
                     run.record_unasked(chain[at:])
                     break
-                await run.ask(binding)
-            if house_waits and not run.is_refused:  # what is thrown away mustn't be for a recipient we don't take
-                await run.ask_house()
+                if (asking := run.ask(binding)) is not None:
+                    await asking
+            # what is thrown away mustn't be for a recipient we don't take
+            if house_waits and not run.is_refused and (asking := run.ask_house()) is not None:
+                await asking
         finally:
             run.end_preparations()
         run.settle()

@@ -158,14 +158,19 @@ class IntakeContent:
 
     def __init__(self, blob: Blob, *, utf8: bool, files: Files | None) -> None:
         self._blob = blob
-        self._parsed = Parsed(blob)
+        self._parsed: Parsed | None = None
         self._utf8 = utf8
         self._files = files
 
     def view(self, edits: Sequence[Edit], record: Callable[[Edit], None]) -> MessageView:
         """The content with these edits."""
-        return View(self._parsed, edits, record, utf8=self._utf8, files=self._files)
+        return View(self._parse(), edits, record, utf8=self._utf8, files=self._files)
 
     def with_edits(self, edits: Sequence[Edit]) -> Blob:
         """The content with these edits, for good."""
-        return View(self._parsed, edits, None, utf8=self._utf8).blob if edits else self._blob
+        return View(self._parse(), edits, None, utf8=self._utf8).blob if edits else self._blob
+
+    def _parse(self) -> Parsed:
+        if self._parsed is None:
+            self._parsed = Parsed(self._blob)
+        return self._parsed
