@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -326,3 +327,39 @@ async def test_a_plugin_that_changed_meanwhile_is_not_taken_for_the_old_one(plug
         assert "isn't what it was" in caplog.text
         file.write_text(good)
         assert (await client.command("RCPT TO:<fine@example.org>")).startswith("250")
+
+
+async def test_a_process_that_uses_more_memory_than_it_may_is_ended_where_its_address_space_has_no_limit(
+    plugin, caplog, monkeypatch
+):
+    hoard = "hoard = b'x' * (256 << 20); await asyncio.sleep(3600)"
+    animal = await plugin(
+        "animal", IT_ALL.replace("BEHAVE", hoard).replace('"3s"', '"30s"'), limits=Limits(address_space=None)
+    )
+    host = animal.crew.hosts[0]
+    monkeypatch.setattr(host, "_recipe", replace(host._recipe, resident=160 * MIB))
+    await host._life.end()
+    host._life = None
+    async with Rig([animal]) as rig:
+        first = host.pid
+        assert await talk(rig, bad=True) == ["250", "451", "550", "250"]
+        assert await talk(rig, bad=False) == ["250", "250", "550", "250"]
+        assert host.pid != first
+    assert "MiB of memory, of 160 it may" in caplog.text
+
+
+async def test_what_a_life_needs_is_there_before_each_of_them(plugin, caplog, monkeypatch):
+    animal = await plugin("animal", IT_ALL.replace("BEHAVE", "os._exit(3)"))
+    host, made = animal.crew.hosts[0], []
+
+    async def ready():
+        made.append(host.pid)
+        if len(made) == 2:
+            raise OSError("not yet")
+
+    monkeypatch.setattr(host, "_recipe", replace(host._recipe, ready=ready))
+    async with Rig([animal]) as rig:
+        assert (await talk(rig, bad=True))[1] == "451"
+        assert await talk(rig, bad=False) == ["250", "250", "550", "250"]
+    assert made == [None] * 3
+    assert "it couldn't start: not yet" in caplog.text

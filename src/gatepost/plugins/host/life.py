@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path as File
@@ -38,6 +38,8 @@ from gatepost.wire.host import (
     frames_from_host,
 )
 
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+_LOOK_S = 0.1  # how often memory is looked at: while the question that eats it is alone still (supervision.ALONE_S)
 _LAST_WORDS_S = 2.0  # for what a dead child's pipes still hold
 
 
@@ -57,6 +59,10 @@ class Recipe:
     """Seconds for starting and loading, and again for opening."""
     path_there: Callable[[str], str] = str
     """How the process calls a file that we call so."""
+    resident: int | None = None
+    """Octets of memory that it may really use, where a limit of its address space is none; it is looked at (Linux)."""
+    ready: Callable[[], Awaitable[None]] | None = None
+    """What is awaited before each life, such as a service that outlives it. OSError where that can't be."""
 
 
 class LoadRefused(RuntimeError):
@@ -107,6 +113,9 @@ class Life:
         self.channel: Channel[FromHost] = Channel(frames_from_host(), self._heard, self._silent, on_room)
         self._process.exited.add_done_callback(self._exited)
         self.pid = self._process.pid
+        self._looking: asyncio.TimerHandle | None = None
+        if recipe.resident is not None:
+            self._look(recipe.resident)
 
     async def load(self) -> dict[str, Any]:
         """What the plugin says of itself. LoadRefused, HostDown."""
@@ -210,7 +219,16 @@ class Life:
         if self._on_end is not None:
             self._process.kill()
 
+    def _look(self, most: int) -> None:
+        """Whether it uses more memory than it may. It can be more for as long as nobody looks."""
+        uses = _resident(self.pid)
+        if uses is not None and uses > most:
+            self.kill(f"used {uses >> 20} MiB of memory, of {most >> 20} it may")
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look, most)
+
     def _exited(self, _: asyncio.Future[int]) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
         self.channel.finish_reading(self._process.channel)
         if self._pipe is None:
             self.voice.finish_reading(self._process.errors)
@@ -230,3 +248,12 @@ class Life:
         why = self._why or (ending(exited.result()) if exited.done() else "is ending")
         said = self.voice.last[-1] if self.voice.last else ""
         return f"its process {why}" + (f"; it said last: {said[:200]}" if said else "")
+
+
+def _resident(pid: int) -> int | None:
+    """Octets of memory that a process has in use; None where the system doesn't tell."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb", 0) as file:  # noqa: PTH123  four times a second, for each process
+            return int(file.read(200).split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return None

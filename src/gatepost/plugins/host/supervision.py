@@ -83,7 +83,7 @@ class Host:
 
     async def load(self) -> dict[str, Any]:
         """Begin the first life. What the plugin says of itself; LoadRefused, HostError."""
-        self._life = self._new_life()
+        self._life = await self._new_life()
         try:
             self._facts = await self._life.load()
         except BaseException:
@@ -274,7 +274,9 @@ class Host:
 
     # ── from life to life ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _new_life(self) -> Life:
+    async def _new_life(self) -> Life:
+        if self._recipe.ready is not None:
+            await self._recipe.ready()
         return Life(self._recipe, self._log, self._answered, self._ended, self._pump)
 
     def _is_ready(self, life: Life) -> None:
@@ -325,7 +327,7 @@ class Host:
                 await asyncio.sleep(wait)
                 began = self._loop.time()
                 try:
-                    life = self._new_life()
+                    life = await self._new_life()
                     if await life.load() != self._facts:
                         raise HostError("the plugin isn't what it was when the settings were loaded; reload them")
                     await life.open(self._opening or {})
