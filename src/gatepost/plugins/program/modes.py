@@ -28,7 +28,7 @@ from gatepost.plugins.program.envelope import (
     told_in_words,
     write_envelope,
 )
-from gatepost.plugins.program.options import NOT_STARTED, ProgramOptions
+from gatepost.plugins.program.options import CUSTOM, NOT_STARTED, REFUSED, ProgramOptions
 from gatepost.plugins.program.pickup import INBOUND, command_file, new_name, read_back, read_command_file
 from gatepost.plugins.program.running import Finished, ProgramFailed, Runner, Turn
 from gatepost.store.blobs import FileBlob
@@ -37,9 +37,6 @@ PLACE = "{EMAILFILESPEC}"
 _PIECE = 256 * 1024
 _MOST_SAID = 64 * 1024  # octets of output that is only looked at
 _MOST_ENVELOPE = 4 * 1024 * 1024
-_DISCARDED = frozenset({2, 99})
-_REFUSED = frozenset({31, 100})
-_CUSTOM = 88
 _TEMPORARY = 71
 _PERMANENT = frozenset({*range(11, 41), 115})  # qmail-queue's classes
 _OPENING = 'in=$1 out=$2 queue=$3; shift 3; exec "$@" 3<"$in" 4>"$out" 5>"$queue"'
@@ -131,11 +128,11 @@ class Asking:
 
     def _judged(self, finished: Finished) -> Verdict:
         """What qmail-multi's and spawn-filter's codes mean, but 0."""
-        if finished.status in _DISCARDED:
+        if finished.status in self._options.discard_codes:
             return Discard(f"{self._name} exited with status {finished.status}")
-        if finished.status in _REFUSED:
+        if finished.status in REFUSED:
             return self._refusal()
-        if finished.status == _CUSTOM:
+        if finished.status == CUSTOM:
             return self._custom(finished)
         raise self._failed(finished)
 
@@ -143,7 +140,7 @@ class Asking:
         """What qmail-qfilter's codes mean, but 0: most go on to qmail-queue's caller."""
         if finished.status == 99:
             return Discard(f"{self._name} exited with status 99")
-        if finished.status == _CUSTOM:
+        if finished.status == CUSTOM:
             return self._custom(finished)
         if finished.status in _PERMANENT:
             return self._refusal()
@@ -158,7 +155,7 @@ class Asking:
         """The text from standard error: `D` is for ever, `Z` for now. An enhanced status may begin it."""
         kind, text = finished.words[:1], finished.words[1:].strip()
         if kind not in {"D", "Z"}:
-            raise ProgramFailed(f"it exited with status {_CUSTOM}, but said neither D nor Z: {finished.words[:200]!r}")
+            raise ProgramFailed(f"it exited with status {CUSTOM}, but said neither D nor Z: {finished.words[:200]!r}")
         code, status = (554, "5.7.1") if kind == "D" else (451, "4.7.1")
         if found := re.match(rf"({status[0]}\.\d{{1,3}}\.\d{{1,3}})\s+", text, re.ASCII):
             status, text = found[1], text[found.end() :]

@@ -18,6 +18,10 @@ from gatepost.plugins.loaded import PluginError
 MIB = 1024 * 1024
 NOT_STARTED = frozenset({126, 127})
 """How shells, and what confines a program, say that it couldn't be begun: never an answer."""
+REFUSED = (31, 100)
+"""A filter's, for ever."""
+CUSTOM = 88
+"""A filter's, with a text of its own."""
 
 Mode = Literal["filter", "qfilter", "scan", "pickup"]
 
@@ -91,6 +95,9 @@ class ProgramOptions:
     """What the sender hears with a refusal; "" is the house's own."""
     empty: Literal["failure", "unchanged"] | None = None
     """What success without any content means; None: unchanged for qfilter, else a failure."""
+    discard: str = "2, 99"
+    """filter: the exit codes that throw the mail away. A shell exits with 2 by its own errors too: a script that never
+    means it had better say "99"."""
     spam: SpamCodes | None = None
     """filter: the exit codes are a spam filter's."""
     hit: str = ""
@@ -115,6 +122,10 @@ class ProgramOptions:
         if self.output_size < 1:
             raise OptionError(f"output_size is at least 1 octet, not {self.output_size}")
         hit, error = self.hit_codes, self.error_codes
+        if self.spam is not None and self.discard != "2, 99":
+            raise OptionError("spam has exit codes of its own; discard is for filters without it")
+        if clash := [code for code in (0, *REFUSED, CUSTOM) if code in self.discard_codes]:
+            raise OptionError(f"discard: exit code {clash[0]} means something else already")
         if self.mode == "scan":
             if not hit:
                 raise OptionError('scan needs to know the exit codes of a hit: hit = "1"')
@@ -134,6 +145,11 @@ class ProgramOptions:
     def hit_codes(self) -> ExitCodes:
         """`hit`, read."""
         return ExitCodes.parse(self.hit)
+
+    @property
+    def discard_codes(self) -> ExitCodes:
+        """`discard`, read."""
+        return ExitCodes.parse(self.discard)
 
     @property
     def error_codes(self) -> ExitCodes:
@@ -162,6 +178,7 @@ _BELONGS: Mapping[str, tuple[Mode, ...]] = MappingProxyType(
         "empty": ("filter", "qfilter", "pickup"),
         "output_size": ("filter", "qfilter", "pickup"),
         "text": ("filter", "qfilter", "scan"),
+        "discard": ("filter",),
         "spam": ("filter",),
         "hit": ("scan",),
         "error": ("scan",),

@@ -75,10 +75,11 @@ def read_back(path: File, most: int, to: File) -> Blob | None:
         return None
     except OSError as error:
         raise ProgramFailed(f"the file it left can't be read: {error.strerror}") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(descriptor)
+        raise ProgramFailed("what it left isn't a plain file")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise ProgramFailed("what it left isn't a plain file")
         if found.st_size > most:
             raise ProgramFailed(f"it left more than {most} octets")
         if found.st_size <= SMALL:
