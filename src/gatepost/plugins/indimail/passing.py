@@ -14,6 +14,7 @@ from typing import Any
 from gatepost.hooks import stages
 from gatepost.hooks.session import Session
 from gatepost.model import Path
+from gatepost.net.answers import ResolverError
 
 MESSAGE_PATH = "GATEPOST_MESSAGE_PATH"
 """Where `data_func` finds the message, which its arguments don't tell. The host sets it."""
@@ -37,7 +38,7 @@ async def client_name(event: stages.Event) -> str | None:
         try:
             async with asyncio.timeout(min(_LOOKUP_S, event.remaining_s / 3)):
                 name.text = await session.peer.name()
-        except (TimeoutError, OSError):
+        except (ResolverError, TimeoutError, OSError):
             name.text = None
     return name.text
 
