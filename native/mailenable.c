@@ -5,7 +5,8 @@
  * The house makes the text of the configuration and reads the response; here is only the call, and the fence around it:
  * the response is a buffer with guard octets after it, and who writes there has damaged the process, which ends.
  *
- * Load.properties: "threads" (most calls at a time), "response" (octets of the buffer), "folder" (working directory).
+ * Load.source: the library, an absolute path. Load.properties: "threads" (most calls at a time), "response" (octets of
+ * the buffer), "folder" (the working directory).
  * Ask.facts: "configuration", "response" (the pending reply). Answer.verdict: "returned", "response" (up to its NUL).
  */
 #include <stdio.h>

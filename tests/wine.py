@@ -1,6 +1,7 @@
 """Wine for tests: one prefix, made once, shared by every test and kept for the next run.
 
-A prefix takes a dozen seconds and 700 MB, so it stands in the checkout (.wine, ignored; `make clean` removes it).
+A test of a DLL is marked with `needs("x86_64-w64-mingw32-gcc", "wine64")`. A prefix takes a dozen seconds and 700 MB,
+so it stands in the checkout (.wine, ignored; `make clean` removes it).
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ from pathlib import Path
 from programs import program
 
 PREFIX = Path(__file__).parent.parent / ".wine" / "prefix"
-NEEDED = ("x86_64-w64-mingw32-gcc", "wine64")
-"""What a test of a DLL is marked with: `@pytest.mark.needs(*NEEDED)`."""
 
 
 def environment(prefix: Path = PREFIX) -> dict[str, str]:
     """The house's environment, for a program under Wine: no display, no words of Wine's own, no debugger."""
     kept = {name: value for name, value in os.environ.items() if name not in {"DISPLAY", "WAYLAND_DISPLAY"}}
-    dlls = "mscoree,mshtml=;winedbg.exe=d"
+    dlls = "mscoree,mshtml,winemenubuilder.exe,winedbg.exe="
     return kept | {"WINEPREFIX": str(prefix), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": dlls}
 
 

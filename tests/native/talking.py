@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from gatepost.wire.host import Ask, Frame, FromHost, Hello, Load, Loaded, Ready, Told, encode, frames_from_host
 
@@ -33,8 +34,9 @@ class Talk:
             ours, theirs = (each.detach() for each in socket.socketpair())
             theirs_in, theirs_out = theirs, os.dup(theirs)
             self._ends = [ours, os.dup(ours)]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  a pipe would be kept open by Wine's services
         self.process = subprocess.Popen(
-            command, stdin=theirs_in, stdout=theirs_out, stderr=subprocess.PIPE, env=env, pass_fds=inherited
+            command, stdin=theirs_in, stdout=theirs_out, stderr=self._errors, env=env, pass_fds=inherited
         )
         os.close(theirs_in)
         os.close(theirs_out)
@@ -83,11 +85,23 @@ class Talk:
 
     def end(self) -> tuple[int, str]:
         """Wait until it has ended: its status, and what it said on standard error."""
-        said = self.process.communicate(timeout=LONGEST_S)[1]
-        return self.process.returncode, said.decode("utf-8", "backslashreplace")
+        status = self.process.wait(LONGEST_S)
+        return status, self.said()
+
+    def said(self) -> str:
+        """Its standard error so far, with the line ends of Unix."""
+        octets = os.pread(self._errors.fileno(), 100_000_000, 0)
+        return octets.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+
+    def wait_for(self, words: str) -> None:
+        """Until it has said them on standard error."""
+        until = time.monotonic() + LONGEST_S
+        while words not in self.said():
+            assert time.monotonic() < until, f"never said {words!r}"
+            time.sleep(0.002)
 
     def close(self) -> None:
         self.process.kill()
-        with suppress(ValueError):  # its standard error has been read to the end
-            self.process.communicate(timeout=LONGEST_S)
+        self.process.wait(LONGEST_S)
+        self._errors.close()
         self.shut()

@@ -71,7 +71,7 @@ EXPORT long Execute(char *configuration, char *response) {
     } else if (strcmp(wish, "scribble") == 0) {
         memset(configuration, 'x', strlen(configuration));
     } else if (strcmp(wish, "print") == 0) {
-        for (int i = 0; i < 20000; i++)
+        for (int i = 0; i < 3000; i++)
             printf("noise %d: %s\n", i, text);
         fflush(stdout);
         if (write(1, "last noise\n", 11) < 0)
