@@ -1,6 +1,7 @@
 /* The values that frames are made of: the part of msgpack that both sides speak.
  *
- * A reader never leaves its octets: what doesn't fit makes it `broken`, and every value read from then on is empty or 0.
+ * A reader never leaves its octets: what doesn't fit makes it `broken`, and every value read from then on is empty or
+ * 0. A frame's octets were gone through when it was taken, so its maps break only where a value is read as another kind.
  */
 #ifndef GATEPOST_VALUES_H
 #define GATEPOST_VALUES_H
