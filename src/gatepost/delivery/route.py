@@ -84,6 +84,7 @@ class Routes:
     def find(self, path: Path) -> Route | None:
         """The route for a recipient; None if nobody takes its mail."""
         for route in self.routes:
-            if any(pattern == "*" or path.matches(pattern) for pattern in route.match):
-                return route
+            for pattern in route.match:
+                if pattern == "*" or path.matches(pattern):
+                    return route
         return None

@@ -80,6 +80,8 @@ class Runner:
         self._is_reception_busy = is_reception_busy
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._is_full = False
+        """There may be more to take, but no place for it: then the end of a task counts."""
         self._is_stopping = False
 
     async def run(self) -> None:
@@ -110,15 +112,17 @@ class Runner:
     async def _take(self) -> bool:
         """Start what is due, as far as there are places; whether there may be more."""
         free = self._free()
-        if free <= 0:
+        self._is_full = free <= 0
+        if self._is_full:
             return False
         try:
             entries = await self._spool.due(self._clock(), free)
         except SpoolError as error:
             log.error("the spool can't be read: %s", error)
             return False
+        loop = asyncio.get_running_loop()
         for entry in entries:
-            task = asyncio.get_running_loop().create_task(self._deliver(entry))
+            task = loop.create_task(self._deliver(entry))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
         return bool(entries)
@@ -134,15 +138,16 @@ class Runner:
             pause = pause if due is None else min(pause, max(due - self._clock(), _SHORTEST_S))
         if self._is_reception_busy():
             pause = min(pause, _BUSY_S)
+        alarm = asyncio.get_running_loop().call_later(pause, self._wake.set)
         try:
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._wake.set()
+        if self._is_full:
+            self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a delivery task has ended in an error", exc_info=error)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gatepost.delivery.notice import Answer, Failure, Policy
 from gatepost.delivery.route import Host
 from gatepost.delivery.schedule import Schedule
-from gatepost.model import Recipient, Reply
+from gatepost.model import Recipient, Reply, fact
 from gatepost.store import Deposit, Entry, Fate, RecipientOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Result:
     """One recipient after an attempt. `reply` is None where mail went into a maildrop or nowhere."""
 
@@ -28,7 +27,7 @@ class Result:
         return "" if self.reply is None else str(self.reply).replace("\n", " ")
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Settlement:
     """What the spool is told, in one step; and who heard of the failures."""
 
@@ -44,6 +43,9 @@ def settle(
     entry: Entry, results: Sequence[Result], *, now: float, chance: float, schedule: Schedule, policy: Policy
 ) -> Settlement:
     """The settlement of an attempt that ended at `now` (s, Unix time); `chance` is a fraction for the jitter."""
+    told = policy.decide(entry)
+    if all(result.fate is Fate.DONE for result in results):  # as nearly always
+        return Settlement(tuple(results), _outcomes(results), None, None, (), told)
     wait = schedule.wait_s(entry.attempts + 1, now - entry.since, chance)
     is_expired = wait is None
     waiting = [] if is_expired else [result for result in results if result.fate is Fate.LATER]
@@ -57,7 +59,6 @@ def settle(
         for r in results
     )
     next_attempt = now + wait if wait is not None and waiting else None
-    told = policy.decide(entry)
     if not failures:
         return Settlement(results, _outcomes(results), next_attempt, None, (), told)
     deposits = policy.notice(entry, told, failures, now)

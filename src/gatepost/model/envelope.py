@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+from gatepost.model.facts import fact
 from gatepost.model.path import NULL_PATH, Path
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -57,7 +58,7 @@ class Recipient:
         return self.path.address
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Envelope:
     """Sender and recipients, with what the client asked for the transport. At least one recipient once committed."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import count
 from typing import Protocol
 
@@ -102,6 +101,8 @@ class QueueSpool:
 
     async def due(self, now: float, limit: int) -> list[Entry]:
         slots = self._roster.lease(now, limit)
+        if not slots:
+            return []
         try:
             entries = await self._read(slots)
         except BaseException:
@@ -125,9 +126,10 @@ class QueueSpool:
         slot = self._roster.leased(id)
         if slot is None or slot.entry is None:
             raise ValueError(f"entry {id} isn't leased, so there is nothing to settle")
-        inserts = await self._place(deposits)
+        inserts = await self._place(deposits) if deposits else []
         try:
-            await self._quiet(slot)
+            if slot.changing is not None:
+                await self._quiet(slot)
             progress = None if slot.gone else self._after_attempt(slot, slot.entry, outcomes, next_attempt, held)
         except BaseException:
             self._displace(inserts)
@@ -254,7 +256,9 @@ class QueueSpool:
     async def _quiet(self, slot: Slot) -> None:
         """Wait until no change of a slot is on its way."""
         while slot.changing is not None:
-            await asyncio.wait({slot.changing})
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            slot.changing.append(ended)
+            await ended
 
     async def _place(self, deposits: Sequence[Deposit]) -> list[Insert]:
         """Deposits with keys and contents that rest where they may stay; all of them, or none."""
@@ -289,12 +293,13 @@ class QueueSpool:
             self._displace(work.inserts)
             raise SpoolFailure("the spool is closed")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ended = asyncio.get_running_loop().create_future() if slot else None
 
         def done(error: SpoolError | None) -> None:
-            if slot and ended:
-                slot.changing = None
-                ended.set_result(None)
+            if slot is not None and slot.changing is not None:
+                waiting, slot.changing = slot.changing, None
+                for ended in waiting:
+                    if not ended.done():
+                        ended.set_result(None)
             if error is None:
                 then()
             else:
@@ -306,8 +311,8 @@ class QueueSpool:
             else:
                 waiter.set_exception(error)
 
-        if slot:
-            slot.changing = ended
+        if slot is not None:
+            slot.changing = []
         self._storage.submit(work, done)
         await waiter
 
@@ -317,10 +322,10 @@ class QueueSpool:
         loaded = await self._storage.load(missing) if missing else {}
         entries = []
         for slot in slots:
-            if (deposit := slot.kept) is not None and not isinstance(deposit.content, Draft):
-                entries.append(to_entry(deposit, deposit.content, slot.progress, fresh=True))
+            if slot.kept is not None:
+                entries.append(to_entry(slot.id, *slot.kept, slot.progress, fresh=True))
             elif slot.key in loaded:
-                entries.append(to_entry(*loaded[slot.key], slot.progress))
+                entries.append(to_entry(slot.id, *loaded[slot.key], slot.progress))
             elif not slot.gone:
                 self._roster.remove(slot)
                 self._roster.give_back(slot)
@@ -329,10 +334,9 @@ class QueueSpool:
     def _take_up(self, inserts: Sequence[Insert]) -> None:
         for insert in inserts:
             deposit, content = insert.deposit, insert.content
-            kept = deposit if deposit.content is content else replace(deposit, content=content)
             slot = Slot(insert.key, insert.id, Progress.at_first(deposit), filed=not isinstance(content, Bytes))
             if self._kept_octets + content.size <= _KEPT_OCTETS or slot.filed:
-                slot.kept = kept
+                slot.kept = (deposit, content)
                 self._kept_octets += 0 if slot.filed else content.size
             self._roster.add(slot)
         if inserts:
@@ -340,7 +344,7 @@ class QueueSpool:
 
     def _unkeep(self, slot: Slot) -> None:
         if slot.kept is not None:
-            self._kept_octets -= 0 if slot.filed else slot.kept.content.size
+            self._kept_octets -= 0 if slot.filed else slot.kept[1].size
             slot.kept = None
 
     def _finished(self, slot: Slot, inserts: Sequence[Insert]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import count
 
+from gatepost.model import Blob
 from gatepost.store.rows import Progress
 from gatepost.store.spool import Counts, Deposit, Entry
 
@@ -19,23 +20,24 @@ from gatepost.store.spool import Counts, Deposit, Entry
 class Slot:
     """One entry: where it rests (`key`, `filed`), how far it has come, and whether somebody has it in hand.
 
-    `kept` is the deposit as it was committed, while memory allows: its first attempt then needs no reading. `entry` is
-    what was leased. A deleted slot (`gone`) is still known to whoever leased it. `changing` is set while a change of it
-    is on its way to the disk; the next change waits for it, so that none is computed from what is about to be old.
+    `kept` is the deposit as it was committed and its content, while memory allows: its first attempt then needs no
+    reading. `entry` is what was leased. A deleted slot (`gone`) is still known to whoever leased it. `changing` is a
+    list while a change of it is on its way to the disk: of those who wait for its end, because the next change must
+    not be computed from what is about to be old.
     """
 
     __slots__ = ("changing", "entry", "filed", "gone", "id", "kept", "key", "leased", "progress")
 
-    def __init__(self, key: int, id: str, progress: Progress, *, filed: bool, kept: Deposit | None = None) -> None:
+    def __init__(self, key: int, id: str, progress: Progress, *, filed: bool) -> None:
         self.key = key
         self.id = id
         self.progress = progress
         self.filed = filed
-        self.kept = kept
+        self.kept: tuple[Deposit, Blob] | None = None
         self.entry: Entry | None = None
         self.leased = False
         self.gone = False
-        self.changing: asyncio.Future[None] | None = None
+        self.changing: list[asyncio.Future[None]] | None = None
 
     @property
     def is_waiting(self) -> bool:

@@ -150,7 +150,7 @@ def decode_progress(data: bytes) -> Progress:
         raise Damaged(f"the progress can't be read: {error}") from error
 
 
-def to_entry(deposit: Deposit, content: Blob, progress: Progress, *, fresh: bool = False) -> Entry:
+def to_entry(id: str, deposit: Deposit, content: Blob, progress: Progress, *, fresh: bool = False) -> Entry:
     """A deposit at rest as delivery and operators see it: with the recipients still waiting."""
     envelope = deposit.envelope
     if progress.finished:
@@ -158,7 +158,7 @@ def to_entry(deposit: Deposit, content: Blob, progress: Progress, *, fresh: bool
         waiting = tuple(r for r in envelope.recipients if r.address not in finished)
         envelope = replace(envelope, recipients=waiting)
     return Entry(
-        deposit.id,
+        id,
         deposit.ticket,
         deposit.part,
         envelope,

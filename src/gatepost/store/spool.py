@@ -13,7 +13,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
 
-from gatepost.model import Blob, Envelope, Recipient, Ticket
+from gatepost.model import Blob, Envelope, Recipient, Ticket, fact
 from gatepost.store.draft import Draft
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -28,7 +28,7 @@ def entry_id(ticket: Ticket, part: int = 0) -> str:
     return f"{ticket}.{part}" if part else str(ticket)
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Deposit:
     """What one commit makes durable for one group of recipients. The content is finished, or a draft about to be.
 
@@ -51,7 +51,7 @@ class Deposit:
         return entry_id(self.ticket, self.part)
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Entry:
     """A deposit at rest, as delivery sees it: `envelope` has only the recipients still waiting.
 
@@ -85,7 +85,7 @@ class Fate(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class RecipientOutcome:
     """One recipient's fate, and what was said about it (a reply's text, for the operator and the notice)."""
 
