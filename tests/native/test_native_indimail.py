@@ -214,11 +214,15 @@ def test_nothing_is_left_when_the_house_is_gone(begun, plugins, tmp_path, animal
     os.close(descriptor)
 
 
-def test_a_host_that_is_killed_takes_its_processes_along(begun, plugins, tmp_path):
+@pytest.mark.parametrize("animal", ["pid", "deaf"])
+def test_a_host_that_is_killed_takes_its_processes_along(begun, plugins, tmp_path, animal):
     file = tmp_path / "noted"
     talk, _ = begun(plugins / "zoo.so", env={"ZOO_FILE": str(file)})
     assert talk.ask(asked(1, "pid")) == PASSED(1)
     descriptor = os.pidfd_open(int(file.read_text().split()[1]))
+    talk.send(asked(2, animal), asked(3, "fine", session="s2"))
+    while talk.hear().id != 3:  # by then the other is with its plugin
+        pass
     talk.process.kill()
     assert select.select([descriptor], [], [], 30)[0]
     os.close(descriptor)
@@ -303,10 +307,13 @@ def test_one_that_closes_everything_has_crashed(begun, plugins):
     assert talk.ask(asked(2, "no")).verdict["returned"] == 1
 
 
-def test_one_that_forks_and_comes_back_twice_answers_once(begun, plugins):
-    talk, _ = begun(plugins / "zoo.so")
-    assert talk.ask(asked(1, "forks")) == PASSED(1)
-    assert talk.ask(asked(2, "no")).verdict["returned"] == 1
+def test_one_that_forks_and_comes_back_twice_answers_once_and_goes_on(begun, plugins, tmp_path):
+    file = tmp_path / "noted"
+    talk, _ = begun(plugins / "zoo.so", env={"ZOO_FILE": str(file)})
+    for id, animal in enumerate(("pid", "forks", "no", "forks", "no", "pid"), 1):
+        assert talk.ask(asked(id, animal)).verdict["returned"] == (animal == "no")
+    pids = file.read_text().splitlines()
+    assert len(pids) == 2 and len(set(pids)) == 1
 
 
 def test_what_a_session_started_ends_with_it(begun, plugins, tmp_path):
