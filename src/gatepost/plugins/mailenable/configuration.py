@@ -7,7 +7,7 @@ path has in ordinary mail. Where the guide spells an element in several ways, al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from gatepost.hooks import stages
 from gatepost.model import Path, Recipient, Reply
@@ -21,14 +21,13 @@ COMMANDS: dict[type[stages.Event], str] = {
 }
 """The moments a plugin is called at, by what it is told they are."""
 
-_ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 END = "\r\n"
 
 
 def configuration(event: stages.Transaction, options: MailEnableOptions, path: str | None = None) -> str:
     """The whole text for this event; `path` is the message's file as the plugin knows it (end-of-data)."""
-    elements = "".join(f"  <{name}>{clean(value)}</{name}>{END}" for name, value in _elements(event, options, path))
-    return f"<scriptconfig>{END}{elements}</scriptconfig>"
+    lines = [f"  <{name}>{clean(value)}</{name}>" for name, value in _elements(event, options, path)]
+    return END.join(("<scriptconfig>", *lines, "</scriptconfig>"))
 
 
 def pending(reply: Reply) -> str:
@@ -43,34 +42,40 @@ def smtp_address(path: Path) -> str:
 
 def clean(value: str) -> str:
     """A value that can't end its element, its line or the text."""
-    return "".join(c if c.isprintable() else " " for c in value).translate(_ESCAPES)
+    if not value.isprintable():
+        value = "".join(c if c.isprintable() else " " for c in value)
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _elements(event: stages.Transaction, options: MailEnableOptions, path: str | None) -> Iterator[tuple[str, str]]:
+def _elements(event: stages.Transaction, options: MailEnableOptions, path: str | None) -> list[tuple[str, str]]:
     session = event.session
     recipients = list(event.recipients)
     current = event.recipient if isinstance(event, stages.Recipient) else None
     if current is not None and current not in recipients:
         recipients.append(current)
     is_mail = isinstance(event, stages.Sender)
-    yield "smtpcommand", options.mailfrom_name if is_mail else COMMANDS[type(event)]
-    yield "ipaddress", str(session.peer.address)
-    yield "postoffice", _postoffice(options, session.user, current or next(iter(recipients), None))
-    if isinstance(event, stages.Message):
-        yield "user", session.user or ""
-        yield "messageid", "" if event.transaction is None else str(event.transaction.ticket)
-        yield "messagepath", path or ""
-    yield "sender", smtp_address(event.sender)
-    for name in ("helo", "heloo", "hel"):
-        yield name, session.helo
-    yield "senderauth", "0" if session.user is None else "1"
-    for name in ("ndr", "nrd"):
-        yield name, "0" if event.sender else "1"
-    yield "response", pending(event.reply)
+    helo, is_null = session.helo, "0" if event.sender else "1"
+    elements = [
+        ("smtpcommand", options.mailfrom_name if is_mail else COMMANDS[type(event)]),
+        ("ipaddress", str(session.peer.address)),
+        ("postoffice", _postoffice(options, session.user, current or (recipients[0] if recipients else None))),
+        ("sender", smtp_address(event.sender)),
+        ("helo", helo),
+        ("heloo", helo),
+        ("hel", helo),
+        ("senderauth", "0" if session.user is None else "1"),
+        ("ndr", is_null),
+        ("nrd", is_null),
+        ("response", pending(event.reply)),
+    ]
     if not is_mail:
-        yield "recipients", _list(recipients)
+        elements.append(("recipients", _list(recipients)))
     if current is not None:
-        yield "recipient", current.address
+        elements.append(("recipient", current.address))
+    if isinstance(event, stages.Message):
+        ticket = "" if event.transaction is None else str(event.transaction.ticket)
+        elements[3:3] = [("user", session.user or ""), ("messageid", ticket), ("messagepath", path or "")]
+    return elements
 
 
 def _list(recipients: Iterable[Recipient]) -> str:
