@@ -3,7 +3,9 @@
 import asyncio
 import os
 import sys
+from contextlib import asynccontextmanager
 
+from gatepost.plugins.host.launched import Starters
 from gatepost.plugins.loaded import Wish
 from gatepost.plugins.program import ProgramOptions, load_program
 from gatepost.testing import try_plugin
@@ -34,8 +36,13 @@ async def asked(source, *, message=MESSAGE, timeout=20.0, wish=None, to="ann@exa
     """The story of one message shown to this program; `options` are as in the settings."""
     options = ProgramOptions(**more.pop("options", {}))
     user = {"user": more.pop("user_of_session", None), "sender": more.pop("sender", "dave@bobo.example")}
-    loaded = await load_program(str(source), options=options, wishes=[wish or Wish(timeout=timeout)], **more)
-    return await try_plugin(loaded, message=message, to=to, **user)
+    starters = Starters()
+    try:
+        more["starter"] = starters.of(more.pop("user", None))
+        loaded = await load_program(str(source), options=options, wishes=[wish or Wish(timeout=timeout)], **more)
+        return await try_plugin(loaded, message=message, to=to, **user)
+    finally:
+        starters.close()
 
 
 def body(story):
@@ -66,6 +73,36 @@ async def every_code(source, **more):
             return code, await asked(f"{source} {code}", timeout=40.0, **more)
 
     return await asyncio.gather(*(one(code) for code in range(256)))
+
+
+@asynccontextmanager
+async def pipe(path):
+    """A named pipe between a test and its programs; neither end waits for the other to open."""
+    os.mkfifo(path)
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        yield _Pipe(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Pipe:
+    def __init__(self, descriptor):
+        self._descriptor = descriptor
+
+    def say(self, line):
+        """A line for whoever reads one."""
+        os.write(self._descriptor, line.encode() + b"\n")
+
+    async def heard(self):
+        """The next line that a program says."""
+        loop, there = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._descriptor, there.set)
+        try:
+            await there.wait()
+        finally:
+            loop.remove_reader(self._descriptor)
+        return os.read(self._descriptor, 4096).decode().strip()
 
 
 async def gone(pid):

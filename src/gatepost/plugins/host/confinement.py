@@ -44,14 +44,6 @@ class Limits:
     """Of its user, all told: processes and threads. Root's aren't counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class User:
-    """Whom a program runs as; it belongs to no other group."""
-
-    uid: int
-    gid: int
-
-
 def limit(pid: int, limits: Limits) -> None:
     """Put a process that runs already under these limits. One that is gone is let be."""
     if resource is None or not hasattr(resource, "prlimit"):
@@ -63,9 +55,9 @@ def limit(pid: int, limits: Limits) -> None:
             resource.prlimit(pid, what, (most, most))
 
 
-def confining(limits: Limits, user: User | None = None) -> tuple[str, ...]:
-    """The words before a command with which it begins under these limits, as this user, without a way to new
-    privileges, and to die with the thread that started it. They exit with 126 or 127 if the command can't be begun.
+def confining(limits: Limits) -> tuple[str, ...]:
+    """The words before a command with which it begins under these limits, without a way to new privileges, and to
+    die with the thread that started it. They exit with 126 or 127 if the command can't be begun.
     """
     if resource is None:
         return ()
@@ -73,8 +65,7 @@ def confining(limits: Limits, user: User | None = None) -> tuple[str, ...]:
     tools = _tools()
     if tools is None:
         settings = ",".join(f"{what}={most}" for what, most in own.items())
-        who = "" if user is None else f"{user.uid}:{user.gid}"
-        return (sys.executable, "-I", "-S", __file__, str(os.getpid()), settings, who)
+        return (sys.executable, "-I", "-S", __file__, str(os.getpid()), settings)
     prlimit, setpriv = tools
     names = {
         resource.RLIMIT_CORE: "core",
@@ -84,14 +75,12 @@ def confining(limits: Limits, user: User | None = None) -> tuple[str, ...]:
         resource.RLIMIT_FSIZE: "fsize",
         resource.RLIMIT_NPROC: "nproc",
     }
-    becoming = () if user is None else (f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups")
     return (
         prlimit,
         *(f"--{names[what]}={most}:{most}" for what, most in own.items()),
         setpriv,
         "--no-new-privs",
         "--pdeathsig=KILL",
-        *becoming,
         "--",
     )
 
@@ -145,18 +134,13 @@ def first_to_go(pid: int | str) -> None:
 
 
 def _become(words: list[str]) -> None:
-    """What `confining` without tools comes to: parent, limits, user, then the command."""
-    parent, settings, who, *command = words
+    """What `confining` without tools comes to: parent, limits, then the command."""
+    parent, settings, *command = words
     for setting in settings.split(","):
         what, _, most = setting.partition("=")
         if resource is not None:
             resource.setrlimit(int(what), (int(most), int(most)))
-    if who:
-        uid, _, gid = who.partition(":")
-        os.setgroups([])
-        os.setgid(int(gid))
-        os.setuid(int(uid))
-    confine_self()  # after the change of user, which takes the signal of the parent's death away
+    confine_self()
     if sys.platform == "linux" and os.getppid() != int(parent):
         os.kill(os.getpid(), SIGKILL)  # it has died in the meantime
     try:

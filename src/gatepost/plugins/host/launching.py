@@ -17,8 +17,11 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
-from gatepost.plugins.host.confinement import Limits, User, confining, first_to_go, limit
+from gatepost.plugins.host.confinement import Limits, confining, first_to_go, limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,55 @@ class Command:
     """None: the house's own."""
     folder: str | None = None
     """Where it works; None: where the house does."""
+
+
+class Hosting(Protocol):
+    """A running host, whoever has started it. `channel` and `errors` belong to the caller, who closes them."""
+
+    pid: int
+    """0 while it isn't known."""
+    channel: socket.socket
+    errors: int
+    exited: asyncio.Future[int]
+
+    def kill(self) -> None:
+        """It, and what it has started."""
+
+
+class Running(Protocol):
+    """A running program, whoever has started it; see `Program`."""
+
+    output: int
+    errors: int
+    died: asyncio.Future[None]
+    exited: asyncio.Future[int]
+
+    def kill(self) -> None:
+        """It, and what it has started."""
+
+    def reap(self) -> int:
+        """Of a dead child: its exit status."""
+
+
+class Starter(Protocol):
+    """Starts a plugin's processes: as ourselves, or as a user of their own."""
+
+    @property
+    def group(self) -> int | None:
+        """The group that the house's files for them are shared with; None where they are as ourselves."""
+
+    @property
+    def home(self) -> Mapping[str, str]:
+        """What the environment says of their user; it stands over the house's own."""
+
+    def host(self, command: Command, limits: Limits) -> Hosting:
+        """Starts a host, within a running loop. OSError where that can't be."""
+
+    def program(self, command: Command, limits: Limits, stdin: int) -> Running:
+        """Starts a program that runs once, within a running loop; `stdin` stays the caller's. OSError."""
+
+    async def remove(self, folder: Path) -> None:
+        """Remove what is left in a folder of ours that only they may remove."""
 
 
 class _Child:
@@ -114,12 +166,12 @@ class Program(_Child):
     until the caller says `reap`: what it has started may be writing still.
     """
 
-    def __init__(self, command: Command, limits: Limits, stdin: int, user: User | None = None) -> None:
+    def __init__(self, command: Command, limits: Limits, stdin: int) -> None:
         """Starts it, within a running loop; `stdin` stays the caller's. OSError where that can't be."""
         self.output, writing = os.pipe()
         self.errors, complaining = os.pipe()
         try:
-            confined = Command((*confining(limits, user), *command.arguments), command.environment, command.folder)
+            confined = Command((*confining(limits), *command.arguments), command.environment, command.folder)
             super().__init__(confined, stdin, writing, complaining)
         except BaseException:
             os.close(self.output)
@@ -135,6 +187,26 @@ class Program(_Child):
 
     def _has_died(self) -> None:
         self.died.set_result(None)
+
+
+class _Directly:
+    """Starts children as whoever we are."""
+
+    group: int | None = None
+    home: Mapping[str, str] = MappingProxyType({})
+
+    def host(self, command: Command, limits: Limits) -> Process:
+        return Process(command, limits)
+
+    def program(self, command: Command, limits: Limits, stdin: int) -> Program:
+        return Program(command, limits, stdin)
+
+    async def remove(self, folder: Path) -> None:
+        """There is nothing that we couldn't remove."""
+
+
+DIRECTLY: Starter = _Directly()
+"""Starts children as whoever we are."""
 
 
 def ending(status: int) -> str:

@@ -18,7 +18,7 @@ from typing import IO, Any
 from gatepost.plugins.host.channel import Channel
 from gatepost.plugins.host.confinement import Limits
 from gatepost.plugins.host.errors import HostDown
-from gatepost.plugins.host.launching import Command, Process, ending
+from gatepost.plugins.host.launching import DIRECTLY, Command, Starter, ending
 from gatepost.plugins.host.scratch import Scratch
 from gatepost.plugins.host.voice import Voice
 from gatepost.wire.host import (
@@ -61,6 +61,8 @@ class Recipe:
     """How the process calls a file that we call so."""
     resident: int | None = None
     """Octets of memory that it may really use, where a limit of its address space is none; it is looked at (Linux)."""
+    starter: Starter = DIRECTLY
+    """Who starts them, and so whom they run as."""
     ready: Callable[[], Awaitable[None]] | None = None
     """What is awaited before each life, such as a service that outlives it. OSError where that can't be."""
 
@@ -102,9 +104,9 @@ class Life:
         self._is_open = False
         self.began = asyncio.get_running_loop().time()
         self.answered = 0
-        self.scratch = Scratch(recipe.scratch, recipe.quick)
+        self.scratch = Scratch(recipe.scratch, recipe.quick, recipe.starter)
         try:
-            self._process = Process(recipe.command, recipe.limits)
+            self._process = recipe.starter.host(recipe.command, recipe.limits)
         except BaseException:
             self.scratch.forsake()
             raise
@@ -112,10 +114,14 @@ class Life:
         self.voice = Voice(log)
         self.channel: Channel[FromHost] = Channel(frames_from_host(), self._heard, self._silent, on_room)
         self._process.exited.add_done_callback(self._exited)
-        self.pid = self._process.pid
         self._looking: asyncio.TimerHandle | None = None
         if recipe.resident is not None:
             self._look(recipe.resident)
+
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 while it isn't known."""
+        return self._process.pid
 
     async def load(self) -> dict[str, Any]:
         """What the plugin says of itself. LoadRefused, HostDown."""

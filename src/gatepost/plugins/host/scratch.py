@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from gatepost.hooks.records import RecordError
 from gatepost.model import Blob, Bytes
+from gatepost.plugins.host.launching import DIRECTLY, Starter
 from gatepost.store.blobs import FileBlob
 
 SMALL = 64 * 1024
@@ -44,7 +45,7 @@ class Print:
 def take_print(path: str) -> Print:
     """The file's print. Its time is set back to a whole second, so that no clock is too coarse to show a change."""
     when = int(time.time()) - 2
-    os.utime(path, (when, when))
+    os.utime(path, (when, when), follow_symlinks=False)
     return _print(os.lstat(path))
 
 
@@ -85,9 +86,12 @@ def _copied(file: IO[bytes], to: File) -> Blob:
 class Scratch:
     """The folder of one life. Invariant: after `remove` nothing of it is left."""
 
-    def __init__(self, folder: File | None, quick: File | None = None) -> None:
-        """`folder` is where it is made, the system's place for such things without one; `quick` is in memory."""
+    def __init__(self, folder: File | None, quick: File | None = None, starter: Starter = DIRECTLY) -> None:
+        """`folder` is where it is made, the system's place for such things without one; `quick` is in memory. Those
+        whom `starter` starts can use it."""
         self._locks: list[int] = []
+        self._starter = starter
+        self._mode = None if starter.group is None else 0o660
         self.folder = self._make(folder)
         self._quick = self.folder
         if quick is not None:
@@ -97,14 +101,14 @@ class Scratch:
     def write_small(self, id: int, content: Blob, suffix: str = "") -> str:
         """The question's content as a file. OSError."""
         try:
-            return _write_at_once(f"{self._quick}/{id}{suffix}", content)
+            return _write_at_once(f"{self._quick}/{id}{suffix}", content, self._mode)
         except OSError:  # the memory set aside is full
-            return _write_at_once(f"{self.folder}/{id}{suffix}", content)
+            return _write_at_once(f"{self.folder}/{id}{suffix}", content, self._mode)
 
     async def write(self, id: int, content: Blob, suffix: str = "") -> str:
         """The same, for content of any size."""
         path = self.folder / f"{id}{suffix}"
-        await asyncio.get_running_loop().run_in_executor(None, write, path, content)
+        await asyncio.get_running_loop().run_in_executor(None, write, path, content, self._mode)
         return str(path)
 
     async def take(self, id: int, name: object, to: File) -> Blob:
@@ -112,10 +116,12 @@ class Scratch:
         if not isinstance(name, str) or not name.startswith(f"{id}.") or "/" in name or "\0" in name:
             raise RecordError(f"no name of a file: {str(name)[:80]!r}")
         try:
-            found = os.lstat(self.folder / name)
+            os.replace(self.folder / name, to)  # noqa: PTH105  one system call, within one file system
+            found = os.lstat(to)  # out of the child's reach
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > LARGEST:
                 raise RecordError(f"{name[:80]!r} isn't a plain file, or it is too large")
-            os.replace(self.folder / name, to)  # noqa: PTH105  one system call, within one file system
+            if self._mode is not None and not os.access(to, os.R_OK):
+                raise RecordError(f"{name[:80]!r} isn't readable for its group")
         except (OSError, ValueError) as error:
             raise RecordError(f"{name[:80]!r} can't be had: {error}") from error
         return FileBlob(to, found.st_size)
@@ -137,6 +143,7 @@ class Scratch:
         """All of it, whatever a child has left there."""
         for folder in {self.folder, self._quick}:
             await asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, folder, True)
+            await self._starter.remove(folder)
         self._unlock()
 
     def _make(self, where: File | None) -> File:
@@ -145,6 +152,8 @@ class Scratch:
         lock = os.open(folder, os.O_RDONLY)
         self._locks.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if self._starter.group is not None:
+            share(str(folder), self._starter.group)
         return folder
 
     def _unlock(self) -> None:
@@ -169,13 +178,21 @@ def sweep(where: File | None) -> None:
                 os.close(lock)
 
 
-def _write_at_once(path: str, content: Blob) -> str:
+def share(folder: str, group: int) -> None:
+    """Let the group in, and into what will be made there; we belong to it, or are root. OSError."""
+    os.chown(folder, -1, group)
+    os.chmod(folder, 0o2770)  # noqa: PTH101, S103  half the time of Path.chmod
+
+
+def _write_at_once(path: str, content: Blob, mode: int | None) -> str:
     """The octets in a new file, without the layers that small content would mostly pay for."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         octets = content.read()
         if os.write(descriptor, octets) != len(octets):
             raise OSError(ENOSPC, "the file system is full", path)
+        if mode is not None:
+            os.fchmod(descriptor, mode)
     except OSError:
         os.unlink(path)  # noqa: PTH108  as above
         raise
@@ -184,9 +201,11 @@ def _write_at_once(path: str, content: Blob) -> str:
     return path
 
 
-def write(path: File, content: Blob) -> None:
-    """The content as a new file."""
+def write(path: File, content: Blob, mode: int | None = None) -> None:
+    """The content as a new file; its mode as the umask says, if it isn't said here."""
     with path.open("xb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         for chunk in content.chunks():
             file.write(chunk)
 
@@ -202,4 +221,4 @@ def handed_back(edits: Iterable[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-__all__ = ["SMALL", "Print", "Scratch", "handed_back", "rewritten", "sweep", "take_print", "write"]
+__all__ = ["SMALL", "Print", "Scratch", "handed_back", "rewritten", "share", "sweep", "take_print", "write"]

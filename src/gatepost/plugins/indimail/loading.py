@@ -21,7 +21,7 @@ from gatepost.hooks.breaker import Breaker
 from gatepost.hooks.session import ServerView, Session
 from gatepost.hooks.verdicts import PROCEED, Hangup, Proceed, Refuse, Verdict, hangup
 from gatepost.plugins.host import Backoff, Command, Crew, HookFailed, HostError, Limits, LoadRefused, Recipe
-from gatepost.plugins.host.confinement import User, confining
+from gatepost.plugins.host.launching import DIRECTLY, Starter
 from gatepost.plugins.host.native import host_path
 from gatepost.plugins.indimail.mesg import read_returned
 from gatepost.plugins.indimail.options import IndimailOptions
@@ -67,7 +67,7 @@ async def load_indimail(
     options: IndimailOptions = IndimailOptions(),  # noqa: B008  it can't be changed
     limits: Limits | None = None,
     processes: int = PROCESSES,
-    user: User | None = None,
+    starter: Starter = DIRECTLY,
     scratch: Path | None = None,
     load_s: float = 30.0,
     grace_s: float = 1.0,
@@ -78,7 +78,8 @@ async def load_indimail(
 
     `env` is the plugins' environment beside what is known of a session; PLUGINDIR, SMTP_PLUGIN, SMTP_PLUGIN_SYMB,
     DISABLE_PLUGIN (and those of the queue's ABI) mean in it what they mean to qmail-smtpd. `processes` is how many
-    sessions may have one at a time; `limits` are each process's. PluginError says what is wrong.
+    sessions may have one at a time; `limits` are each process's; `starter` says whom
+    they run as. PluginError says what is wrong.
     """
     env = dict(env or {})
     where = _place(str(source), env)
@@ -89,13 +90,14 @@ async def load_indimail(
         queue = QueueSettings.read(env)
         properties["files"] = [str(file) for file in libraries(where, env)]
     name = name or where.stem
-    command = (*(() if user is None else confining(limits, user)), str(host_path("linux")), "indimail")
+    kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
     recipe = Recipe(
-        Command(command, {key: os.environ[key] for key in _KEPT if key in os.environ} | env),
+        Command((str(host_path("linux")), "indimail"), {**kept, **starter.home, **env}),
         "indimail",
         Load(name, str(where), properties),
         limits,
         scratch=scratch,
+        starter=starter,
         load_s=load_s,
     )
     crew = Crew(name, recipe, grace_s=grace_s, stop_s=stop_s, backoff=backoff)

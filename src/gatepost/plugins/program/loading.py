@@ -11,17 +11,13 @@ from pathlib import Path
 
 from gatepost.hooks.session import ServerView
 from gatepost.hooks.stages import Message
-from gatepost.plugins.host.confinement import Limits, User
+from gatepost.plugins.host.confinement import Limits
+from gatepost.plugins.host.launching import DIRECTLY, Starter
 from gatepost.plugins.loaded import Exchange, Loaded, PluginError, Wish, bind_stages
 from gatepost.plugins.program.envelope import base_environment
 from gatepost.plugins.program.modes import Asking
 from gatepost.plugins.program.options import ProgramOptions
 from gatepost.plugins.program.running import Runner
-
-try:
-    import pwd
-except ImportError:  # pragma: no cover  a system without users of that kind
-    pwd = None  # type: ignore[assignment]
 
 PROCESSES = 20
 """Programs of one plugin that run beside each other, where nobody says another number."""
@@ -55,7 +51,7 @@ async def load_program(
     env: Mapping[str, str] | None = None,
     options: ProgramOptions | None = None,
     limits: Limits | None = None,
-    user: str | None = None,
+    starter: Starter = DIRECTLY,
     scratch: Path | None = None,
     folder: Path | None = None,
     processes: int = PROCESSES,
@@ -63,8 +59,8 @@ async def load_program(
     """The program whose command line is `source`, split into words as a shell would and given to no shell (but with
     `options.shell`); at most `processes` run beside each other, and waiting for one counts as the program's own time.
 
-    `folder` is where it works and what paths are relative to; `env` stands over the house's own environment; as `user`
-    it runs where the house is root. Files are made in `scratch`. PluginError says what is wrong.
+    `folder` is where it works and what paths are relative to; `env` stands over the house's own environment;
+    `starter` says whom it runs as. Files are made in `scratch`. PluginError says what is wrong.
     """
     options = options or ProgramOptions()
     if not isinstance(source, str) or not source.strip():
@@ -73,7 +69,6 @@ async def load_program(
     base = base_environment(env or {})
     try:
         commands = _commands(source, options, base.get("PATH"), folder)
-        whom, at_home = _user(user)
         if processes < 1:
             raise PluginError("at least one program must be allowed to run")
     except PluginError as error:
@@ -81,14 +76,14 @@ async def load_program(
     given = limits or PROGRAM_LIMITS
     if given.processes is None:
         given = replace(given, processes=PROGRAM_LIMITS.processes)
-    runner = Runner(named, limits=given, most=processes, user=whom, scratch=scratch, folder=folder)
+    runner = Runner(named, limits=given, most=processes, starter=starter, scratch=scratch, folder=folder)
     loaded = LoadedProgram(named, source, "program", runner=runner)
 
     def tell(exchange: Exchange) -> None:
         if loaded.on_exchange is not None:
             loaded.on_exchange(exchange)
 
-    asking = Asking(named, commands, {**base, **at_home, **(env or {})}, options, runner, tell)
+    asking = Asking(named, commands, {**base, **starter.home, **(env or {})}, options, runner, tell)
     bind_stages(loaded, {Message: asking.message}, wishes)
     return loaded
 
@@ -127,23 +122,6 @@ def _found(program: str, path: str | None, folder: Path | None) -> str:
     if not os.access(file, os.X_OK):
         raise PluginError(f'"{file}" isn\'t executable; mend: chmod +x {shlex.quote(str(file))}')
     return str(file)
-
-
-def _user(name: str | None) -> tuple[User | None, dict[str, str]]:
-    """The user, and what the environment says of one."""
-    if name is None:
-        return None, {}
-    if pwd is None:
-        raise PluginError("this system can't run a program as another user")
-    try:
-        found = pwd.getpwnam(name)
-    except KeyError:
-        raise PluginError(f'there is no user "{name}"') from None
-    if found.pw_uid == os.geteuid():
-        return None, {}
-    if os.geteuid() != 0:
-        raise PluginError(f'only root can run a program as "{name}"')
-    return User(found.pw_uid, found.pw_gid), {"HOME": found.pw_dir, "USER": name, "LOGNAME": name}
 
 
 def _name(source: str) -> str:

@@ -19,9 +19,9 @@ from pathlib import Path as File
 from typing import IO
 
 from gatepost.model import Blob, Bytes
-from gatepost.plugins.host.confinement import Limits, User
-from gatepost.plugins.host.launching import Command, Program, ending
-from gatepost.plugins.host.scratch import SMALL, Scratch, sweep
+from gatepost.plugins.host.confinement import Limits
+from gatepost.plugins.host.launching import DIRECTLY, Command, Running, Starter, ending
+from gatepost.plugins.host.scratch import SMALL, Scratch, share, sweep
 from gatepost.plugins.host.voice import Voice
 from gatepost.store.blobs import FileBlob
 
@@ -55,7 +55,7 @@ class Runner:
         *,
         limits: Limits,
         most: int,
-        user: User | None = None,
+        starter: Starter = DIRECTLY,
         scratch: File | None = None,
         folder: File | None = None,
     ) -> None:
@@ -63,12 +63,12 @@ class Runner:
         self._log = logging.getLogger(f"gatepost.plugins.{name}")
         self._limits = limits
         self._most = most
-        self._user = user
+        self._starter = starter
         self._where = scratch
         self._folder = None if folder is None else str(folder)
         self._scratches: list[Scratch] = []
         self._count = 0
-        self._running: set[Program] = set()
+        self._running: set[Running] = set()
 
     def open(self) -> None:
         """Make the folders. OSError."""
@@ -80,9 +80,9 @@ class Runner:
             with suppress(OSError):
                 sweep(QUICK)
                 self._scratches.append(Scratch(QUICK))
-        if self._user is not None:
+        if self._starter.group is not None:
             for scratch in self._scratches:
-                scratch.folder.chmod(0o711)  # the user may go through, into what is the user's own
+                scratch.folder.chmod(0o711)  # their user may go through, into what is shared
 
     async def close(self) -> None:
         """End what still runs, and leave nothing."""
@@ -107,6 +107,7 @@ class Runner:
             finally:
                 turn.forget()
                 await _removed(folder, is_small=size <= SMALL)
+                await self._starter.remove(File(folder))
 
     def kept_file(self) -> File:
         """Where content can outlive its turn; whoever uses it removes it."""
@@ -115,13 +116,13 @@ class Runner:
 
     def _own_folder(self, path: str) -> None:
         os.mkdir(path, 0o700)  # noqa: PTH102  half the time of Path.mkdir
-        if self._user is not None:
-            os.chown(path, self._user.uid, self._user.gid)
+        if self._starter.group is not None:
+            share(path, self._starter.group)
 
-    def start(self, words: Sequence[str], environment: Mapping[str, str], stdin: int) -> Program:
+    def start(self, words: Sequence[str], environment: Mapping[str, str], stdin: int) -> Running:
         """OSError where that can't be."""
         command = Command(tuple(words), environment, self._folder)
-        program = Program(command, self._limits, stdin, self._user)
+        program = self._starter.program(command, self._limits, stdin)
         self._running.add(program)
         program.exited.add_done_callback(lambda _: self._running.discard(program))
         return program
@@ -208,7 +209,7 @@ class Turn:
             raise ProgramFailed(f"it {ending(status)}{said}")
         return Finished(status, output.content(), bytes(errors.beginning).decode("utf-8", "backslashreplace"))
 
-    async def _ended(self, program: Program, output: _Output, *, needs_all: bool) -> None:
+    async def _ended(self, program: Running, output: _Output, *, needs_all: bool) -> None:
         """The program has ended, and its output too; or its output is wrong."""
         await asyncio.wait({program.died, output.over}, return_when=asyncio.FIRST_COMPLETED)
         if output.wrong is None:
@@ -221,8 +222,8 @@ class Turn:
         with path.open("xb", 0) as file:
             for piece in pieces:
                 _write_all(file.fileno(), piece)
-            if (user := self._runner._user) is not None:
-                os.fchown(file.fileno(), user.uid, user.gid)
+            if self._runner._starter.group is not None:
+                os.fchmod(file.fileno(), 0o660)
 
 
 class _Output:

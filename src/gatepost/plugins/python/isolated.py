@@ -27,6 +27,7 @@ from gatepost.hooks.session import ServerView
 from gatepost.hooks.stages import Event, stage_named
 from gatepost.net.resolver import Resolver
 from gatepost.plugins.host import Backoff, Command, Crew, HostError, Limits, LoadRefused, Recipe
+from gatepost.plugins.host.launching import DIRECTLY, Starter
 from gatepost.plugins.loaded import Loaded, PluginError, Wish
 from gatepost.plugins.python.loading import Hook, bind
 from gatepost.wire.host import Load
@@ -71,6 +72,7 @@ async def load_isolated(
     folder: Path | None = None,
     processes: int = 1,
     limits: Limits | None = None,
+    starter: Starter = DIRECTLY,
     nameservers: Sequence[str] = (),
     scratch: Path | None = None,
     load_s: float = 30.0,
@@ -80,20 +82,21 @@ async def load_isolated(
 ) -> Isolated:
     """The plugin at `source` (a file, `package.module:attribute`, or an entry point's name), in a child process.
 
-    As `load`, with the same refusals. `limits` are each process's; content travels by files in `scratch`. A process may
-    take `load_s` seconds to load and to open, answers at most `grace_s` after a question's deadline, or is killed, and
-    has `stop_s` to leave. PluginError says what is wrong.
+    As `load`, with the same refusals. `limits` are each process's, `starter` says whom they run as; content travels by
+    files in `scratch`. A process may take `load_s` seconds to load and to open, answers at most `grace_s` after a
+    question's deadline, or is killed, and has `stop_s` to leave. PluginError says what is wrong.
     """
     if not isinstance(source, str | Path):
         raise PluginError(f"{source!r} is here already; a plugin that runs by itself is a file or an import path")
     text = str(source)
     where = str(((folder or Path()) / text).absolute()) if text.endswith(".py") or isinstance(source, Path) else text
     recipe = Recipe(
-        Command((sys.executable, "-P", "-m", "gatepost.plugins.python.child"), _environment()),
+        Command((sys.executable, "-P", "-m", "gatepost.plugins.python.child"), {**_environment(), **starter.home}),
         "python",
         Load(name or "", where, dict(properties or {})),
         limits or Limits(),
         scratch=scratch,
+        starter=starter,
         load_s=load_s,
     )
     crew = Crew(name or Path(text).stem, recipe, processes=processes, grace_s=grace_s, stop_s=stop_s, backoff=backoff)
