@@ -28,6 +28,7 @@ from gatepost.model import AddRecipient, Edit, Recipient, Reply
 FAILED = Reply(451, "4.3.0", "a check couldn't be made, try again later")
 _TAKES_ENVELOPE = (stages.Data, stages.Headers, stages.Message)
 _TAKES_SUBJECTS = (stages.Headers, stages.Message)
+_UNASKED: tuple[Verdict, str] = (PROCEED, "house")
 
 
 class Budgets(Protocol):
@@ -56,6 +57,7 @@ class Run:
         "_d",
         "_deadline",
         "_each",
+        "_left",
         "_may_relay",
         "_prepared",
         "_prior",
@@ -82,14 +84,16 @@ class Run:
         if transaction is not None and question.stage is stages.Recipient:
             session = question.session
             self._prior = (transaction.snapshot(), transaction.standing.silenced, session.standing.silenced)
+        self._left: Sequence[Recipient] = ()
+        """At `message`, those for whom the chain goes on."""
         if subjects is not None and transaction is not None:
             for recipient in subjects:
-                standing = transaction.standings.get(recipient)
+                standing = transaction.standings.get(recipient) if transaction.standings else None
                 if standing is not None and standing.discard is not None:
                     outcome.each[recipient] = (Discard(standing.discard), "earlier")
                 else:
-                    outcome.each[recipient] = (PROCEED, "house")
-            self.is_over = not self._remaining()
+                    outcome.each[recipient] = _UNASKED
+            self._look_who_is_left()
 
     @property
     def is_refused(self) -> bool:
@@ -172,7 +176,7 @@ class Run:
         transaction = question.transaction
         subjects: Sequence[Recipient] = ()
         if self._each is not None:
-            subjects = self._remaining()
+            subjects = self._left
         elif question.stage is stages.Headers and transaction is not None:
             subjects = transaction.recipients
         if (binding.rule is not None or binding.when is not None) and not self._concerns(binding):
@@ -325,10 +329,11 @@ class Run:
         self._added += [edit.recipient for edit in edits if isinstance(edit, AddRecipient)]
         if self._each is not None:
             for recipient in transaction.recipients:
-                self._each.setdefault(recipient, (PROCEED, "house"))
+                self._each.setdefault(recipient, _UNASKED)
             for recipient, (verdict, _) in tuple(self._each.items()):
                 if recipient not in transaction.recipients and not ends_chain(verdict):
                     del self._each[recipient]
+            self._left = self._remaining()
 
     def _count_for(self, subjects: Sequence[Recipient], verdict: Verdict, binding: Binding) -> None:
         if verdict is PROCEED:
@@ -343,7 +348,7 @@ class Run:
                 standing, by = self._each[recipient]
                 weighed = graver(standing, verdict)
                 self._each[recipient] = (weighed, by if weighed is standing else binding.plugin)
-        self.is_over = not self._remaining()
+        self._look_who_is_left()
 
     def _count(self, verdict: Verdict, by: str, binding: Binding | None) -> None:
         if verdict is PROCEED:
@@ -374,6 +379,10 @@ class Run:
                     transaction.standing_of(recipient).silenced = True
             case _:
                 pass
+
+    def _look_who_is_left(self) -> None:
+        self._left = self._remaining()
+        self.is_over = not self._left
 
     def _remaining(self) -> list[Recipient]:
         return [recipient for recipient, (verdict, _) in self.outcome.each.items() if not ends_chain(verdict)]
@@ -454,7 +463,7 @@ class Run:
             "stage": question.stage.name,
             "plugin": plugin,
             "priority": priority,
-            "ms": int((self._d.monotonic() - began) * 10_000 + 0.5) / 10,  # five times as quick as round()
+            "ms": int((self._d.monotonic() - began) * 10_000 + 0.5) / 10,  # quicker than round()
         }
         if question.transaction is not None:
             facts["transaction"] = question.transaction.ticket.number

@@ -35,6 +35,9 @@ class _Phase(enum.Enum):
     LOST = enum.auto()
 
 
+_OPEN, _LINGERING, _CLOSING, _LOST = _Phase  # a member looked up in its class costs as much as a call
+
+
 class Stream(asyncio.BufferedProtocol):
     """One connection. At most RESERVE octets wait unread, whatever the peer sends; after a loss nothing is waited for.
 
@@ -81,7 +84,7 @@ class Stream(asyncio.BufferedProtocol):
         self._backlog: bytes | bytearray = b""
         self._limit = RESERVE
         self._layer: Layer | None = None
-        self._phase = _Phase.OPEN
+        self._phase = _OPEN
         self._paused = False
         self._choked = False
         self._swallowed = 0
@@ -102,24 +105,31 @@ class Stream(asyncio.BufferedProtocol):
         Raises ConnectionLost when the connection is gone and everything that had arrived was returned, DeadlinePassed.
         """
         while not self._backlog:
-            if self._phase is _Phase.LOST:
+            if self._phase is _LOST:
                 raise self._loss()
             if self.at_eof:
                 return b""
-            self._arm()
-            self._reader = reader = _waiter(self._reader, self._loop, "receive")
+            if self.deadline is not None:
+                self._arm(self.deadline)
+            if self._reader is not None and not self._reader.done():
+                raise RuntimeError("two tasks wait in receive() of one stream")
+            self._reader = reader = self._loop.create_future()
             await reader
-        return self.receive_nowait()
+        data, self._backlog = self._backlog, b""
+        if self._paused:
+            self._go_on_reading()
+        return data if type(data) is bytes else bytes(data)
 
     def receive_nowait(self) -> bytes:
         """What is there without waiting; b"" means nothing yet."""
-        data = self._backlog
-        if data:
-            self._backlog = b""
-            if self._paused:
-                self._paused = False
-                self._transport.resume_reading()
+        data, self._backlog = self._backlog, b""
+        if self._paused and data:
+            self._go_on_reading()
         return bytes(data)
+
+    def _go_on_reading(self) -> None:
+        self._paused = False
+        self._transport.resume_reading()
 
     def unread(self, data: bytes) -> None:
         """Puts octets back in front of the backlog, to be received again (what followed a PROXY header)."""
@@ -134,7 +144,7 @@ class Stream(asyncio.BufferedProtocol):
     @property
     def lost(self) -> bool:
         """Whether the connection is gone in both directions."""
-        return self._phase is _Phase.LOST
+        return self._phase is _LOST
 
     def discard(self) -> int:
         """Throws away all that has arrived, in the backlog and in the kernel, and returns how many octets that were.
@@ -149,7 +159,7 @@ class Stream(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Hands octets to the transport at once. After a loss or a close they go nowhere: drain() tells."""
-        if self._phase is not _Phase.OPEN or not data or self._transport.is_closing():
+        if self._phase is not _OPEN or not data or self._transport.is_closing():
             return
         if self._layer is None:
             self._transport.write(data)
@@ -162,11 +172,12 @@ class Stream(asyncio.BufferedProtocol):
 
     async def drain(self) -> None:
         """Waits until the peer has taken enough of what was written. Raises ConnectionLost, DeadlinePassed."""
-        while self._choked and self._phase is not _Phase.LOST:
-            self._arm()
+        while self._choked and self._phase is not _LOST:
+            if self.deadline is not None:
+                self._arm(self.deadline)
             self._writer = writer = _waiter(self._writer, self._loop, "drain")
             await writer
-        if self._phase is _Phase.LOST:
+        if self._phase is _LOST:
             raise self._loss()
 
     # ── TLS ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,7 +201,7 @@ class Stream(asyncio.BufferedProtocol):
                 rest = layer.handshake(records)
         except HandshakeFailed:
             self._transport.write(layer.take())
-            self._phase = _Phase.CLOSING
+            self._phase = _CLOSING
             self._transport.close()
             raise
         except BaseException:
@@ -234,7 +245,7 @@ class Stream(asyncio.BufferedProtocol):
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         """Has `callback` called once when the connection is gone, even while nobody waits; None takes it back."""
         self._callback = callback
-        if callback is not None and self._phase is _Phase.LOST:
+        if callback is not None and self._phase is _LOST:
             self._callback = None
             self._loop.call_soon(callback)
 
@@ -244,24 +255,25 @@ class Stream(asyncio.BufferedProtocol):
         A peer that is still talking would answer our last words with a reset and lose them: for it only our side is
         shut at first.
         """
-        if self._phase is _Phase.OPEN:
+        if self._phase is _OPEN:
             if self._layer is not None:
                 self._transport.write(self._layer.closing())
             talking = bool(self.receive_nowait()) | bool(self._swallow_kernel())
             if talking and not self.at_eof and self._transport.can_write_eof():
-                self._phase = _Phase.LINGERING
+                self._phase = _LINGERING
                 try:
                     self._transport.write_eof()
                 except OSError:  # the peer was quicker: there is nothing left to shut
-                    self._phase = _Phase.CLOSING
+                    self._phase = _CLOSING
                     self._transport.close()
             else:
-                self._phase = _Phase.CLOSING
+                self._phase = _CLOSING
                 self._transport.close()
         self.deadline = self._loop.time() + within_s
-        while self._phase is not _Phase.LOST:
+        while self._phase is not _LOST:
             try:
-                self._arm()
+                if self.deadline is not None:
+                    self._arm(self.deadline)
                 self._ender = ender = _waiter(self._ender, self._loop, "close")
                 await ender
             except DeadlinePassed:
@@ -273,8 +285,8 @@ class Stream(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Ends the connection at once; what was not sent is lost."""
-        if self._phase is not _Phase.LOST:
-            self._phase = _Phase.CLOSING
+        if self._phase is not _LOST:
+            self._phase = _CLOSING
             self._transport.abort()
 
     def _swallow_kernel(self) -> int:
@@ -297,11 +309,8 @@ class Stream(asyncio.BufferedProtocol):
 
     # ── time ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _arm(self) -> None:
+    def _arm(self, deadline: float) -> None:
         """Before a wait: raises if the deadline has passed, else sees to it that the timer rings no later."""
-        deadline = self.deadline
-        if deadline is None:
-            return
         if deadline - self._loop.time() < _SLACK:
             raise DeadlinePassed("the peer took too long")
         timer = self._timer
@@ -332,7 +341,7 @@ class Stream(asyncio.BufferedProtocol):
         return self._buffer[: self._limit - len(backlog)] if backlog else self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._phase is not _Phase.OPEN:
+        if self._phase is not _OPEN:
             self._swallowed += nbytes
             if self._swallowed > _SWALLOWED:
                 self._transport.abort()
@@ -345,9 +354,11 @@ class Stream(asyncio.BufferedProtocol):
             self._backlog = bytes(self._buffer[:nbytes])
         if len(self._backlog) >= self._limit:
             self._bound()
-        if self._backlog or self.at_eof:
-            _wake(self._reader)
+        reader = self._reader
+        if reader is not None and (self._backlog or self.at_eof):
             self._reader = None
+            if not reader.done():
+                reader.set_result(None)
 
     def _keep(self, data: bytes | memoryview) -> None:
         if not self._backlog:
@@ -366,10 +377,10 @@ class Stream(asyncio.BufferedProtocol):
         self.at_eof = True
         _wake(self._reader)
         self._reader = None
-        return self._phase is _Phase.OPEN  # a half-close: what was received is still answered
+        return self._phase is _OPEN  # a half-close: what was received is still answered
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._phase = _Phase.LOST
+        self._phase = _LOST
         self._cause = self._cause or exc
         if self._timer is not None:
             self._timer.cancel()

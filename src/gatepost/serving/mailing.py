@@ -411,10 +411,9 @@ class Mailing:
 
     # ── endings ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def heard_from_client(self, said_something: bool) -> None:
+    def heard_from_client(self) -> None:
         """The client has sent an octet after our last 250: it has heard it, and a repetition would be on purpose."""
-        if said_something:
-            self._unheard = None
+        self._unheard = None
 
     def forget(self) -> None:
         """The transaction is over, whatever became of it."""

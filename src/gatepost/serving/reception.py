@@ -133,7 +133,7 @@ class Reception:
             self._carrier.cancel()
 
     async def _serve(self) -> str:
-        machine, stream, timeouts = self.machine, self.stream, self.place.timeouts
+        machine, stream, mailing, timeouts = self.machine, self.stream, self.mailing, self.place.timeouts
         loop_time = asyncio.get_running_loop().time
         handlers = _HANDLERS
         has_moved = True
@@ -145,28 +145,31 @@ class Reception:
                 await handlers[type(event)](self, event)
                 continue
             due = machine.data_to_send()
-            if farewell := self.mailing.farewell():
+            farewell = mailing.farewell() if mailing.awaits_content else None
+            if farewell is not None:
                 due += encode(farewell)
             if due:
                 stream.write(due)
                 stream.deadline = loop_time() + timeouts.flush
                 await stream.drain()
-            if farewell or machine.wants_close:
+            if farewell is not None or machine.wants_close:
                 return "quit" if self._clean else "closed"
-            if self._is_going_down and not self.mailing.is_open:
+            is_open = mailing.is_open
+            if self._is_going_down and not is_open:
                 raise asyncio.CancelledError
-            if self.mailing.awaits_content:
-                await self.mailing.ready()
+            if mailing.awaits_content:
+                await mailing.ready()
             if has_moved:  # attack R6: the time is for the whole command, and isn't renewed by pieces of it
                 now, has_moved = loop_time(), False
-                if self.mailing.awaits_content:
-                    stream.deadline = min(now + timeouts.content_piece, self.mailing.content_deadline)
+                if mailing.awaits_content:
+                    stream.deadline = min(now + timeouts.content_piece, mailing.content_deadline)
                 else:
                     stream.deadline = now + timeouts.command
-            self.is_idle = not self.mailing.is_open
+            self.is_idle = not is_open
             data = await stream.receive()
             self.is_idle = False
-            self.mailing.heard_from_client(bool(data))
+            if data:
+                mailing.heard_from_client()
             machine.receive(data)
 
     async def _ask(self, question: Question) -> Outcome:
