@@ -116,14 +116,18 @@ class Scratch:
         if not isinstance(name, str) or not name.startswith(f"{id}.") or "/" in name or "\0" in name:
             raise RecordError(f"no name of a file: {str(name)[:80]!r}")
         try:
+            _check_plain(name, os.lstat(self.folder / name))
             os.replace(self.folder / name, to)  # noqa: PTH105  one system call, within one file system
-            found = os.lstat(to)  # out of the child's reach
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > LARGEST:
-                raise RecordError(f"{name[:80]!r} isn't a plain file, or it is too large")
-            if self._mode is not None and not os.access(to, os.R_OK):
-                raise RecordError(f"{name[:80]!r} isn't readable for its group")
+            found = os.lstat(to)  # what lies where the child can't put another in its place
         except (OSError, ValueError) as error:
             raise RecordError(f"{name[:80]!r} can't be had: {error}") from error
+        try:
+            _check_plain(name, found)
+            if self._mode is not None and not os.access(to, os.R_OK):
+                raise RecordError(f"{name[:80]!r} isn't readable for its group")
+        except RecordError:
+            _discard(to)
+            raise
         return FileBlob(to, found.st_size)
 
     def forget(self, file: str | None, edits: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -176,6 +180,18 @@ def sweep(where: File | None) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _check_plain(name: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > LARGEST:
+        raise RecordError(f"{name[:80]!r} isn't a plain file, or it is too large")
+
+
+def _discard(path: File) -> None:
+    try:
+        path.unlink()
+    except OSError:  # a folder
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def share(folder: str, group: int) -> None:
