@@ -248,6 +248,31 @@ async def test_megabytes_on_standard_error_are_rationed_and_harmless(tmp_path, c
     assert all(line.isprintable() for line in lines)
 
 
+async def test_many_programs_share_one_ration(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    loaded = await load_program(str(script(tmp_path, "yes noise | head -40 >&2; cat")), name="noisy")
+    async with Rig([loaded]) as rig:
+        for reply in await asyncio.gather(*(sent(rig.connect()) for _ in range(20))):
+            assert reply.startswith("250 ")
+    lines = [record.getMessage() for record in caplog.records if record.name == "gatepost.plugins.noisy"]
+    assert 200 <= lines.count("noise") < 800
+
+
+async def test_nothing_stays_of_a_message_when_it_is_over(tmp_path):
+    large = MESSAGE + b"0123456789\r\n" * 10_000
+    loaded = await load_program(str(script(tmp_path, "echo X-New: 1; cat")), scratch=tmp_path)
+    async with Rig([loaded]) as rig:
+        (folder,) = tmp_path.glob("gatepost-*")
+        for _ in range(3):
+            client = rig.connect()
+            assert (await sent(client, large)).startswith("250 ")
+            assert await client.command("QUIT")
+        await rig.settled()
+        assert list(folder.iterdir()) == []
+        assert [entry.content.size > len(large) for entry in await rig.spool.entries()] == [True] * 3
+    assert not folder.exists()
+
+
 async def test_its_last_words_explain_a_failure(tmp_path):
     story = await asked(script(tmp_path, "echo first >&2; echo 'no licence' >&2; exit 3"))
     assert failure(story) == "it exited with status 3; it said last: no licence"
