@@ -9,7 +9,8 @@ import pytest
 
 from gatepost.plugins.host import Limits, wine
 from gatepost.plugins.host.confinement import MIB
-from gatepost.plugins.host.wine import Windows, WineError, cache_folder, find_prefix, find_wine, lay, path_there
+from gatepost.plugins.host.drive import lay
+from gatepost.plugins.host.wine import Windows, WineError, cache_folder, find_prefix, find_wine, path_there
 from gatepost.plugins.loaded import PluginError
 from gatepost.plugins.mailenable import loading
 from gatepost.testing import try_plugin
@@ -146,6 +147,7 @@ def sham(tmp_path):
 
 
 WHOLE = """
+    [ "$*" = "wineboot --init" ] || exit 9
     mkdir -p "$WINEPREFIX/drive_c/windows/system32" "$WINEPREFIX/dosdevices"
     ln -s / "$WINEPREFIX/dosdevices/z:"
     for each in system.reg user.reg userdef.reg .update-timestamp drive_c/windows/system32/ntdll.dll; do
@@ -167,7 +169,7 @@ async def test_a_prefix_is_made_once_whoever_asks(sham, tmp_path, caplog):
 async def test_a_prefix_that_came_out_half_is_none(sham, tmp_path):
     kept = tmp_path / "kept"
     with pytest.raises(WineError, match=r"wineboot \(exit status 1\) has left no whole prefix"):
-        await find_prefix(sham('mkdir "$WINEPREFIX/drive_c"; exit 1'), folder=kept)
+        await find_prefix(sham("exit 1"), folder=kept)
     assert (await find_prefix(sham(WHOLE), folder=kept)).is_dir()
 
 

@@ -2,8 +2,9 @@
 
 A prefix (Wine's registry and drive C:) costs some 700 MB and a quarter of a minute, so there is one for all plugins of
 a user, made under a lock and named by Wine's version. A plugin that expects a drive or a registry of its own gets a
-prefix that consists of links to that one, and of what it was given. Wine's server outlives the processes it serves; it
-is started on its own before them, so that no plugin's limits are its limits.
+prefix that consists of links to that one, and of what it was given. Wine's server and services serve all processes of a
+prefix, and are what the first of them starts: so that is one of ours (`Keeper`), which no plugin's limits limit, and
+which stays as long as any of them is needed.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ import logging
 import os
 import re
 import shutil
-from asyncio import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gatepost.plugins.host import drive
 from gatepost.plugins.host.binary import builtin_folders
+from gatepost.plugins.host.confinement import Limits
+from gatepost.plugins.host.launching import DIRECTLY, Command, Hosting, Starter
+from gatepost.plugins.host.scratch import share
+from gatepost.plugins.host.voice import Voice
 from gatepost.plugins.loaded import PluginError
+from gatepost.wire.host import VERSION, Hello, encode
 
 T = TypeVar("T")
 log = logging.getLogger("gatepost.plugins.wine")
@@ -31,13 +39,14 @@ log = logging.getLogger("gatepost.plugins.wine")
 _LOADERS = ("wine64", "/usr/lib/wine/wine64", "/usr/lib64/wine/wine64", "wine", "/opt/wine-stable/bin/wine64")
 _MAKE_S = 180.0  # for a prefix; usually it takes 15
 _RUN_S = 30.0
+_LEAVE_S = 2.0
+_SETTLES_S = 10.0
 _WAIT_S = 240.0  # for another process that makes the prefix
-_STAYS_S = 30  # that the server stays when nobody uses it
 _QUIET = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml=;winemenubuilder.exe,winedbg.exe=d"}
+_SECRETS = "GATEPOST_"  # variables of the environment that are the server's
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY")
-_OWN = ("system.reg", "user.reg", "userdef.reg", ".update-timestamp")
-_IMPORTED = "imported"
-_DEEPEST = 24  # folders within folders of a drive that is laid over another
+_DRIVE = (sys.executable, "-I", "-S", drive.__file__)
+_FREE = Limits(address_space=None, open_files=None, file_size=None)
 
 
 class WineError(PluginError):
@@ -66,28 +75,86 @@ def path_there(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wine:
-    """The Wine of this system."""
+    """The Wine of this system, and whom it runs as."""
 
     loader: Path
     server: Path
     version: str
+    starter: Starter = DIRECTLY
 
     def environment(self, prefix: Path) -> dict[str, str]:
-        """The variables for programs in that prefix, beside whatever else they have."""
-        return {"WINEPREFIX": str(prefix), "WINESERVER": str(self.server), **_QUIET}
+        """All variables for programs in that prefix: ours, without the server's own secrets and any screen."""
+        own = {"WINEPREFIX": str(prefix), "WINESERVER": str(self.server), **_QUIET}
+        return {**_environment(), **self.starter.home, **own}
 
-    async def start_server(self, prefix: Path) -> None:
-        """Let the prefix's server run, if it doesn't; it leaves some time after the last process that it serves.
-        OSError."""
-        await _run((str(self.server), f"-p{_STAYS_S}"), self.environment(prefix), timeout=_RUN_S)
+    async def run(self, prefix: Path, *arguments: str, timeout: float, settles: float) -> int:
+        """The exit status of a Windows program, once its registry is written: when nothing of the prefix runs any more,
+        or after `settles` seconds, if others do. OSError, TimeoutError."""
+        environment = self.environment(prefix)
 
-    async def run(self, prefix: Path, *arguments: str, timeout: float = _RUN_S) -> int:
-        """The exit status of a Windows program. OSError, TimeoutError."""
-        return await _run((str(self.loader), *arguments), self.environment(prefix), timeout=timeout)
+        async def settled() -> None:
+            with suppress(TimeoutError):  # others use the prefix
+                await _run(self.starter, (str(self.server), "-w"), environment, settles)
+
+        return await _run(self.starter, (str(self.loader), *arguments), environment, timeout, settled)
 
 
-async def find_wine(bits: int) -> Wine:
-    """Wine for 64-bit or 32-bit libraries. WineError says what to install."""
+class Keeper:
+    """Keeps a prefix warm: a host that is asked nothing, and is there before any other. Closed once."""
+
+    def __init__(self, wine: Wine, prefix: Path, host: Path, dialect: str) -> None:
+        self._command = Command((str(wine.loader), str(host), dialect), wine.environment(prefix))
+        self._dialect = dialect
+        self._starter = wine.starter
+        self._process: Hosting | None = None
+        self._voice: Voice | None = None
+        self._lock = asyncio.Lock()
+
+    async def ready(self) -> None:
+        """Return when it runs and Wine's server with it. OSError where that can't be."""
+        async with self._lock:
+            if self._process is None or self._process.exited.done():
+                await self._leave()
+                await self._start()
+
+    async def close(self) -> None:
+        """Nothing of ours keeps the prefix any more."""
+        async with self._lock:
+            await self._leave()
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._process = process = self._starter.host(self._command, _FREE)
+        self._voice = voice = Voice(log)
+        await loop.connect_read_pipe(lambda: voice, os.fdopen(process.errors, "rb", 0))
+        greeted = loop.create_task(self._greet(process))
+        first: set[asyncio.Future[Any]] = {greeted, process.exited}
+        await asyncio.wait(first, timeout=_RUN_S, return_when=asyncio.FIRST_COMPLETED)
+        if not greeted.done() or not greeted.result():
+            greeted.cancel()
+            await self._leave()
+            said = f": {voice.last[-1][:200]}" if voice.last else ""
+            raise OSError(f"Wine doesn't start{said}")
+
+    async def _greet(self, process: Hosting) -> bytes:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(process.channel, encode(Hello(VERSION, self._dialect)))
+        return await loop.sock_recv(process.channel, 1024)
+
+    async def _leave(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.channel.close()
+        await asyncio.wait({process.exited}, timeout=_LEAVE_S)
+        process.kill()
+        await asyncio.wait({process.exited})
+        if self._voice is not None:
+            self._voice.close()
+
+
+async def find_wine(bits: int, starter: Starter = DIRECTLY) -> Wine:
+    """Wine for 64-bit or 32-bit libraries, to be run by `starter`. WineError says what to install."""
     loader = next((found for name in _LOADERS if (found := shutil.which(name))), None)
     if loader is None:
         raise WineError("a Windows library needs Wine, which isn't here: in Debian, apt-get install wine64")
@@ -102,16 +169,15 @@ async def find_wine(bits: int) -> Wine:
     server = _server_of(Path(loader))
     try:
         process = await asyncio.create_subprocess_exec(
-            loader, "--version", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=_environment(_QUIET),
-        )  # fmt: skip
+            loader, "--version", stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=_environment() | _QUIET
+        )
         async with asyncio.timeout(_RUN_S):
             said, _ = await process.communicate()
     except (OSError, TimeoutError) as error:
         raise WineError(f"Wine ({loader}) doesn't start: {error}") from error
     if process.returncode:
         raise WineError(f"Wine ({loader}) doesn't start: it exits with {process.returncode}")
-    return Wine(Path(loader), server, said.decode("utf-8", "replace").strip())
+    return Wine(Path(loader), server, said.decode("utf-8", "replace").strip(), starter)
 
 
 def has_machine(machine: str) -> bool:
@@ -127,13 +193,15 @@ def cache_folder() -> Path:
 async def find_prefix(wine: Wine, windows: Windows | None = None, *, folder: Path | None = None) -> Path:
     """The prefix to run in, made if there is none yet; with surroundings of its own if they are asked for.
 
-    `folder` is where prefixes are kept. WineError.
+    `folder` is where prefixes are kept, those of one user; a prefix belongs to whom `wine` runs as. WineError.
     """
     folder = (folder or cache_folder()).absolute()
     surroundings = windows or Windows()
     _check(surroundings)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (group := wine.starter.group) is not None:
+            share(str(folder), group)
         async with _locked(folder / "lock"):
             shared = folder / _name_of(wine)
             if not shared.is_dir():
@@ -162,10 +230,13 @@ async def _make(wine: Wine, prefix: Path) -> None:
     began = asyncio.get_running_loop().time()
     partial = prefix.with_name(prefix.name + ".partial")
     await _in_thread(shutil.rmtree, partial, True)
-    partial.mkdir(mode=0o700)
-    status = await wine.run(partial, "wineboot", "--init", timeout=_MAKE_S)
-    await _run((str(wine.server), "-w"), wine.environment(partial), timeout=_MAKE_S)
-    if not all((partial / part).exists() for part in (*_OWN, "drive_c/windows/system32/ntdll.dll", "dosdevices/z:")):
+    await wine.starter.remove(partial)
+    making = (shutil.which("mkdir") or "/bin/mkdir", "-m", "750", str(partial))  # by whom Wine runs as, or it won't
+    if made := await _run(wine.starter, making, wine.environment(partial), _RUN_S):
+        raise WineError(f"{partial} can't be made by whom plugins run as: exit status {made}")
+    status = await wine.run(partial, "wineboot", "--init", timeout=_MAKE_S, settles=_MAKE_S)
+    needed = (*drive.OWN, "drive_c/windows/system32/ntdll.dll", "dosdevices/z:")
+    if not all((partial / part).exists() for part in needed):
         raise WineError(f"wineboot (exit status {status}) has left no whole prefix in {partial}")
     partial.rename(prefix)
     log.info("Wine's prefix is made, in %.0f s", asyncio.get_running_loop().time() - began)
@@ -175,70 +246,33 @@ async def _lay_over(wine: Wine, shared: Path, folder: Path, windows: Windows) ->
     """A prefix of links to the shared one, with these surroundings. Made once; brought up to date every time."""
     key = "\0".join(str(part and part.absolute()) for part in (windows.drive_c, windows.registry))
     prefix = folder / f"{shared.name}+{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
-    if not (prefix / _OWN[0]).is_file():
-        await _in_thread(_begin, shared, prefix)
-    over = None if windows.drive_c is None else windows.drive_c.absolute()
-    await _in_thread(lay, shared / "drive_c", over, prefix / "drive_c")
+    over = () if windows.drive_c is None else (str(windows.drive_c.absolute()),)
+    command = (*_DRIVE, str(prefix), str(shared), *over)
+    if status := await _run(wine.starter, command, wine.environment(prefix), _RUN_S):
+        raise WineError(
+            f"windows.drive_c = {windows.drive_c} can't be laid over {shared}: {sys.executable} exits with {status}"
+        )
     if windows.registry is not None:
         await _import(wine, prefix, windows.registry.absolute())
     return prefix
 
 
-def _begin(shared: Path, prefix: Path) -> None:
-    shutil.rmtree(prefix, ignore_errors=True)
-    prefix.mkdir(mode=0o700)
-    (prefix / "dosdevices").mkdir()
-    (prefix / "dosdevices/c:").symlink_to("../drive_c")
-    (prefix / "dosdevices/z:").symlink_to("/")
-    for name in reversed(_OWN):  # the first of them last: it says that all are there
-        shutil.copy2(shared / name, prefix / name)
-
-
 async def _import(wine: Wine, prefix: Path, registry: Path) -> None:
     """The .reg file into the registry, again only when it has changed."""
-    now, before = await _in_thread(_imported, prefix, registry)
+    done = prefix.with_name(f"{prefix.name}.registry")
+    now, before = await _in_thread(_imported, done, registry)
     if now == before:
         return
-    await wine.start_server(prefix)
-    status = await wine.run(prefix, "regedit", "/S", path_there(str(registry)))
+    settles = 0.0 if wine.starter is DIRECTLY else _SETTLES_S  # a launcher ends the server with what has started it
+    status = await wine.run(prefix, "regedit", "/S", path_there(str(registry)), timeout=_RUN_S, settles=settles)
     if status:
         raise WineError(f"regedit couldn't import {registry}: it exits with {status}")
-    (prefix / _IMPORTED).write_text(now, "ascii")
+    done.write_text(now, "ascii")
 
 
-def _imported(prefix: Path, registry: Path) -> tuple[str, str]:
+def _imported(done: Path, registry: Path) -> tuple[str, str]:
     """The registry file by its hash, as it is and as it was when it was imported last; "" if it never was."""
-    done = prefix / _IMPORTED
     return hashlib.sha256(registry.read_bytes()).hexdigest(), done.read_text("ascii") if done.is_file() else ""
-
-
-def lay(base: Path, over: Path | None, target: Path, depth: int = 0) -> None:
-    """Make `target` show what is in `base` and `over`, by links; folders in both are made anew and hold both. Where a
-    name is in both, as Windows compares names, `over` wins; what is in `target` already, and no link, stays."""
-    target.mkdir(exist_ok=True)
-    below, above = _names(base), {} if over is None else _names(over)
-    for key in below.keys() | above.keys():
-        lower, upper = below.get(key), above.get(key)
-        place = target / (lower or upper or target).name
-        if lower and upper and lower.is_dir() and upper.is_dir() and depth < _DEEPEST:
-            if place.is_symlink():
-                place.unlink()
-            lay(lower, upper, place, depth + 1)
-        elif (wanted := upper or lower) is not None:
-            _link(place, wanted)
-
-
-def _link(place: Path, wanted: Path) -> None:
-    if place.is_symlink():
-        if place.readlink() == wanted:
-            return
-        place.unlink()
-    with suppress(FileExistsError):
-        place.symlink_to(wanted)
-
-
-def _names(folder: Path) -> dict[str, Path]:
-    return {entry.name.casefold(): entry for entry in sorted(folder.iterdir(), reverse=True)}
 
 
 def _server_of(loader: Path) -> Path:
@@ -253,29 +287,34 @@ def _server_of(loader: Path) -> Path:
     return Path(found)
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key not in _SCREENS and not key.startswith("GATEPOST_")}
-    return kept | dict(more)
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in _SCREENS and not key.startswith(_SECRETS)}
 
 
-async def _run(command: tuple[str, ...], environment: Mapping[str, str], *, timeout: float) -> int:
-    """The exit status of a program that says nothing to anybody. It is killed when its time is over: TimeoutError."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=_environment(environment),
-        start_new_session=True,
-    )
+async def _run(
+    starter: Starter,
+    command: tuple[str, ...],
+    environment: Mapping[str, str],
+    timeout: float,
+    then: Callable[[], Awaitable[None]] | None = None,
+) -> int:
+    """The exit status of a program; nobody listens to it. `then` is awaited before what it has left behind is ended.
+    It is killed when its time is over: TimeoutError. OSError."""
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123, ASYNC230  asks no disk
+        program = starter.program(Command(command, environment, "/"), _FREE, nothing.fileno())
     try:
         async with asyncio.timeout(timeout):
-            return await process.wait()
+            await asyncio.wait({program.died})
+        if then is not None:
+            await then()
+        return program.reap()
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        if not program.exited.done():
+            program.kill()
+            await asyncio.wait({program.died})
+            program.reap()
+        os.close(program.output)  # not before: who writes there would be ended by it
+        os.close(program.errors)
 
 
 async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:

@@ -22,8 +22,9 @@ from gatepost.hooks.session import ServerView
 from gatepost.plugins.host import Backoff, Command, Crew, HostError, Limits, LoadRefused, Recipe
 from gatepost.plugins.host.binary import MARKS, Library, NotALibrary, inspect, missing
 from gatepost.plugins.host.confinement import MIB, confining
+from gatepost.plugins.host.launching import DIRECTLY, Starter
 from gatepost.plugins.host.native import host_path
-from gatepost.plugins.host.wine import Windows, Wine, find_prefix, find_wine, path_there
+from gatepost.plugins.host.wine import Keeper, Windows, find_prefix, find_wine, path_there
 from gatepost.plugins.loaded import Loaded, PluginError, Wish, bind_stages, make_binding
 from gatepost.plugins.mailenable.calling import Calling
 from gatepost.plugins.mailenable.configuration import COMMANDS
@@ -38,7 +39,6 @@ MEMORY = 1024 * MIB
 """What a process may use under Wine, where nothing else is said."""
 
 _SECRETS = "GATEPOST_"  # variables of the environment that are the server's, not the plugin's
-_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY")
 _SHOWN = 8  # symbols named in an error
 _OURS = {"AMD64": "x86-64", "x86_64": "x86-64", "i686": "i386", "ARM64": "arm64"}
 
@@ -48,6 +48,8 @@ class MailEnable(Loaded):
     """A plugin in processes of its own. It has some from the moment it is loaded: close it, whatever becomes of it."""
 
     crew: Crew = field(kw_only=True)
+    keeper: Keeper | None = None
+    """What keeps Wine warm for it."""
 
     async def open(self, server: ServerView) -> None:
         """Before the first connection; PluginError if its processes can't begin."""
@@ -58,7 +60,10 @@ class MailEnable(Loaded):
 
     async def close(self) -> None:
         """After the last session; nothing of its processes is left."""
-        if errors := await self.crew.close():
+        errors = await self.crew.close()
+        if self.keeper is not None:
+            await self.keeper.close()
+        if errors:
             raise ExceptionGroup(f"plugin {self.name} couldn't be closed", errors)
 
 
@@ -70,6 +75,7 @@ async def load_mailenable(
     env: Mapping[str, str] | None = None,
     options: MailEnableOptions | None = None,
     limits: Limits | None = None,
+    starter: Starter = DIRECTLY,
     processes: int = 2,
     message_size: int = 0,
     scratch: Path | None = None,
@@ -83,44 +89,51 @@ async def load_mailenable(
     """The plugin in the library at `source`: a shared object of this system, or a Windows DLL.
 
     `env` is added to its environment. `limits` are each process's; under Wine, which needs much address space, that
-    limit means memory really used. `message_size`: the most octets of a message it rewrites (0: no limit). `windows`
-    and `prefixes` (where Wine's prefixes are kept) concern DLLs only. The times are as in `load_isolated`.
-    PluginError says what is wrong.
+    limit means memory really used. `starter` says whom they run as. `message_size`: the most octets of a message it
+    rewrites (0: no limit). `windows` and `prefixes` (where Wine's prefixes are kept, those of one user) concern DLLs
+    only. The times are as in `load_isolated`. PluginError says what is wrong.
     """
     file = Path(os.path.abspath(source))  # noqa: ASYNC240, PTH100  asks no disk
     name = name or file.stem
     options = options or MailEnableOptions()
+    keeper: Keeper | None = None
     try:
         library = await _in_thread(_examined, file)
-        recipe = await _recipe(library, options, dict(env or {}), limits, windows, prefixes)
+        recipe = Recipe(
+            Command(()), DIALECT, Load("", "", {}), limits or Limits(), scratch, load_s=load_s, starter=starter
+        )
+        if library.format == "pe" and sys.platform != "win32":
+            recipe, keeper = await _on_wine(recipe, library, options, env or {}, limits, windows, prefixes)
+        else:
+            recipe = _here(recipe, library, options, env or {}, windows)
     except PluginError as error:
         raise PluginError(f'plugin "{name}": {error}') from error
-    recipe = replace(recipe, scratch=scratch, load_s=load_s)
     crew = Crew(name, recipe, processes=processes, grace_s=grace_s, stop_s=stop_s, backoff=backoff)
+    loaded = MailEnable(name, str(source), DIALECT, crew=crew, keeper=keeper)
     try:
         await crew.load()
+        _bind(loaded, wishes, options, message_size)
+    except PluginError:
+        await loaded.close()
+        raise
     except (HostError, LoadRefused, OSError, ValueError) as error:
+        await loaded.close()
         lacking = await _in_thread(_lacking, library)
         raise PluginError(f'plugin "{name}" ({file}) can\'t be loaded: {error}{lacking}') from error
-    try:
-        return _bound(crew, name, str(source), wishes, options, message_size)
     except BaseException:
-        await crew.close()
+        await loaded.close()
         raise
+    return loaded
 
 
-def _bound(
-    crew: Crew, name: str, source: str, wishes: Sequence[Wish], options: MailEnableOptions, message_size: int
-) -> MailEnable:
-    calling = Calling(crew, options, message_size)
-    loaded = MailEnable(name, source, DIALECT, crew=crew)
+def _bind(loaded: MailEnable, wishes: Sequence[Wish], options: MailEnableOptions, message_size: int) -> None:
+    calling = Calling(loaded.crew, options, message_size)
     calling.loaded = loaded
     bind_stages(loaded, dict.fromkeys(COMMANDS, calling), wishes)
     decides = any(binding.stage is stages.Message and not binding.shadow for binding in loaded.bindings)
     if options.strip_routing_headers and decides:
         words = {"priority": 0, "always": True}
-        loaded.bindings.append(make_binding(name, stages.Headers, strip_routing, words, Wish(), Breaker()))
-    return loaded
+        loaded.bindings.append(make_binding(loaded.name, stages.Headers, strip_routing, words, Wish(), Breaker()))
 
 
 def strip_routing(event: stages.Headers) -> None:
@@ -151,22 +164,11 @@ def _examined(file: Path) -> Library:
     return library
 
 
-async def _recipe(
-    library: Library,
-    options: MailEnableOptions,
-    env: dict[str, str],
-    limits: Limits | None,
-    windows: Windows | None,
-    prefixes: Path | None,
+def _here(
+    recipe: Recipe, library: Library, options: MailEnableOptions, env: Mapping[str, str], windows: Windows | None
 ) -> Recipe:
-    """How the library's host is begun. PluginError where it can't be here."""
+    """The recipe for a library of this system. PluginError if it is one of another."""
     file = library.path
-    environment = _environment() | env
-    if library.format == "pe" and sys.platform != "win32":
-        bits = _bits(library)
-        host, wine = host_path("win64" if bits == 64 else "win32"), await find_wine(bits)
-        prefix = await find_prefix(wine, windows, folder=prefixes)
-        return _wine_recipe(file, options, wine, prefix, host, environment, limits)
     if windows:
         raise PluginError("windows = { … } is for DLLs that run under Wine, and this one doesn't")
     if library.format == "elf" and sys.platform == "win32":  # pragma: no cover  nobody runs this there
@@ -174,44 +176,41 @@ async def _recipe(
     if (machine := _OURS.get(platform.machine(), platform.machine())) != library.machine:
         raise PluginError(f"{file} is for {library.machine}, and this machine is {machine}")
     host = host_path("linux" if library.format == "elf" else "win64")
-    return Recipe(
-        Command((str(host), DIALECT), environment),
-        DIALECT,
-        Load("", str(file), _properties(options, str(file.parent))),
-        limits or Limits(),
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(_SECRETS)}
+    return replace(
+        recipe,
+        command=Command((str(host), DIALECT), {**environment, **recipe.starter.home, **env}),
+        load=Load("", str(file), _properties(options, str(file.parent))),
     )
 
 
-def _wine_recipe(
-    file: Path,
+async def _on_wine(
+    recipe: Recipe,
+    library: Library,
     options: MailEnableOptions,
-    wine: Wine,
-    prefix: Path,
-    host: Path,
-    environment: dict[str, str],
+    env: Mapping[str, str],
     limits: Limits | None,
-) -> Recipe:
-    memory = MEMORY if limits is None else limits.address_space
-    within = replace(limits or Limits(), address_space=None)
+    windows: Windows | None,
+    prefixes: Path | None,
+) -> tuple[Recipe, Keeper]:
+    """The recipe for a DLL, and what keeps Wine warm for it. PluginError where Wine can't run it."""
+    file, bits = library.path, _bits(library)
+    host, wine = host_path("win64" if bits == 64 else "win32"), await find_wine(bits, recipe.starter)
     load = Load("", path_there(str(file)), _properties(options, path_there(str(file.parent))))
-    for variable in _SCREENS:
-        environment.pop(variable, None)
-
-    async def ready() -> None:
-        await wine.start_server(prefix)
-
-    return Recipe(
-        Command(
-            (*confining(within), str(wine.loader), str(host), DIALECT),
-            environment | wine.environment(prefix),
-        ),
-        DIALECT,
-        load,
-        within,
+    prefix = await find_prefix(wine, windows, folder=prefixes)
+    keeper = Keeper(wine, prefix, host, DIALECT)
+    within = replace(limits or Limits(), address_space=None)
+    confined = confining(within) if recipe.starter is DIRECTLY else ()  # a launcher does as much
+    made = replace(
+        recipe,
+        command=Command((*confined, str(wine.loader), str(host), DIALECT), {**wine.environment(prefix), **env}),
+        load=load,
+        limits=within,
         path_there=path_there,
-        resident=memory,
-        ready=ready,
+        resident=MEMORY if limits is None else limits.address_space,
+        ready=keeper.ready,
     )
+    return made, keeper
 
 
 def _bits(library: Library) -> int:
@@ -233,11 +232,6 @@ def _lacking(library: Library) -> str:
     """What may be why it can't be loaded, as the rest of a sentence."""
     names = missing(library)
     return f"; it needs {', '.join(names)}, which can't be found" if names else ""
-
-
-def _environment() -> dict[str, str]:
-    """Ours without the server's own secrets."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(_SECRETS)}
 
 
 async def _in_thread(work: Any, *arguments: object) -> Any:
