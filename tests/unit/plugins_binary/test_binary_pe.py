@@ -135,7 +135,7 @@ def test_in_a_prefix_for_both_32_bit_libraries_have_a_folder_of_their_own(tmp_pa
     assert missing(found, prefix=tmp_path / "prefix", builtin=()) == ("part.dll",)
 
 
-@pytest.mark.needs("wine")
+@pytest.mark.needs("wine64")
 def test_wines_own_libraries_are_found_where_it_is_installed(tmp_path: Path) -> None:
     assert builtin_folders("x86-64")
     assert builtin_folders("sparc") == ()

@@ -80,10 +80,10 @@ def check_plugins(settings: Settings) -> Iterator[Problem]:
     """Files exist, conditions name listeners that exist."""
     listeners = [listener.name for listener in settings.listen]
     for at, plugin in enumerate(settings.plugin):
-        if plugin.enabled and plugin.file and not plugin.file.is_file():
-            yield Problem(
-                ("plugin", at, "source"), f'there is no file "{plugin.file}"', mend='source = "plugins/mine.py"'
-            )
+        file, is_native = plugin.file, plugin.dialect != "python"
+        if plugin.enabled and file and not (file.exists() if plugin.dialect == "indimail" else file.is_file()):
+            mend = "name a file that is there" if is_native else 'source = "plugins/mine.py"'
+            yield Problem(("plugin", at, "source"), f'there is no file "{file}"', mend=mend)
         places: list[tuple[KeyPath, object]] = [(("plugin", at, "when"), (plugin.when or {}).get("listener"))]
         for number, binding in enumerate(plugin.binding):
             places.append((("plugin", at, "binding", number, "when"), (binding.when or {}).get("listener")))
@@ -140,7 +140,7 @@ def check_promises(settings: Settings) -> Iterator[Problem]:
 def check_relaying(settings: Settings) -> Iterator[Problem]:
     """No setting makes an open relay."""
     for at, route in enumerate(settings.route):
-        if route.deliver.by not in {"relay", "lmtp"}:
+        if route.deliver.by not in {"relay", "lmtp", "mx"}:
             continue
         if route.for_whom == "anyone":
             for number, pattern in enumerate(route.match):

@@ -6,20 +6,26 @@ win over code.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from gatepost.app.settings.origins import Written
+from gatepost.app.settings.dialects import (
+    IndimailSection,
+    MailEnableSection,
+    PluginLimits,
+    ProgramSection,
+    WindowsSurroundings,
+)
+from gatepost.app.settings.inferring import filled_in, parse_variables
 from gatepost.app.settings.sections import Section
-from gatepost.app.settings.units import Duration, Filled, Switch, Text, Texts, Whole, parse_path, parse_text, wrong
+from gatepost.app.settings.units import Duration, Filled, Kind, Switch, Text, Texts, Whole, wrong
 
 MAX_PRIORITY = 32767
 HOUSE_PRIORITY = 24576
-
-DIALECTS_TO_COME = ("mailenable", "indimail", "sink", "milter", "policy", "program")
 
 
 class Asked(Section):
@@ -36,7 +42,7 @@ class Asked(Section):
         default=None,
         description="Which sessions: all must hold; keys network, listener, authenticated, tls, user, helo, size.",
     )
-    priority: Annotated[Whole | None, Filled("the code's, else 24575")] = Field(
+    priority: Annotated[Whole | None, Filled("the code's, else 24575; native plugins 25000")] = Field(
         default=None, ge=0, le=MAX_PRIORITY, description="Who is asked first; the house stands at 24576."
     )
     timeout: Annotated[Duration | None, Filled("the code's, else what is left of the budget")] = Field(
@@ -68,12 +74,18 @@ class Plugin(Asked):
     name: Annotated[Text, Filled("the file's or attribute's name")] = Field(
         default="", description="Its name in records and commands."
     )
-    dialect: Literal["python"] = Field(default="python", description="How the plugin is spoken to.")
-    source: Text = Field(description="A file, `package.module`, `package.module:attribute`, or an entry point's name.")
+    dialect: Annotated[
+        Literal["python", "mailenable", "indimail", "program"],
+        Filled("what the file says: `.py`, a library's symbols, a folder of `.so`; refused where it doesn't"),
+    ] = Field(default="python", description="How the plugin is spoken to.")
+    source: Text = Field(
+        description="A file, `package.module`, `package.module:attribute`, an entry point's name; for indimail a "
+        "library, or the folder that qmail-smtpd would load from; for program a command line."
+    )
     properties: dict[str, Any] = Field(
         default={}, description="Handed to the plugin, which checks them; refused if it has none."
     )
-    isolate: Switch = Field(
+    isolate: Annotated[Switch, Filled("false; native plugins always are")] = Field(
         default=False, description="Run it in a process of its own, which it can't bring others down with."
     )
     enabled: Switch = Field(default=True, description="Whether it is loaded at all.")
@@ -90,14 +102,46 @@ class Plugin(Asked):
         default=False, description="Show it passwords in AUTH lines, which are redacted for all others."
     )
     may_relay: Switch = Field(default=False, description="Let its accept grant relaying.")
+    env: Annotated[dict[str, str], BeforeValidator(parse_variables), Kind("names and texts")] = Field(
+        default={}, description="Variables of its environment, beside the server's own; where it has its own processes."
+    )
+    processes: Annotated[Whole | None, Filled("python 1, mailenable 2, program 20, indimail 50")] = Field(
+        default=None, ge=1, le=1024, description="How many processes it has, or may have at a time."
+    )
+    user: Annotated[Text | None, Filled("the server's own")] = Field(
+        default=None, description="The system's user that its processes run as, where the server is started as root."
+    )
+    limits: PluginLimits | None = Field(
+        default=None, description="What each process of the plugin may use; the system ends one that goes beyond."
+    )
+    mailenable: MailEnableSection | None = Field(
+        default=None, description='With `dialect = "mailenable"`: what MailEnable\'s guide leaves open.'
+    )
+    indimail: IndimailSection | None = Field(
+        default=None, description='With `dialect = "indimail"`: where its documents and its source leave a choice.'
+    )
+    program: ProgramSection | None = Field(
+        default=None, description='With `dialect = "program"`: how the program is run and what its answer means.'
+    )
+    windows: WindowsSurroundings | None = Field(
+        default=None, description="For a Windows library that runs under Wine: what it expects around it."
+    )
     binding: tuple[Binding, ...] = Field(
         default=(), description="Several bindings of one plugin; what one leaves out is the plugin's."
     )
 
     @property
     def file(self) -> Path | None:
-        """The source as an absolute path, if it is a file."""
-        return Path(self.source) if self.source.startswith("/") or self.source.endswith(".py") else None
+        """The source as an absolute path, if it is a file or folder; of a command line, its program's."""
+        if self.program is None:
+            return Path(self.source) if self.source.startswith("/") or self.source.endswith(".py") else None
+        words = [] if self.program.shell else shlex.split(self.source)
+        return Path(words[0]) if words and words[0].startswith("/") else None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """`env`, with what the dialect's own keys say by variables."""
+        return ({} if self.indimail is None else self.indimail.environment) | self.env
 
     @property
     def asked(self) -> tuple[Binding, ...]:
@@ -113,23 +157,7 @@ class Plugin(Asked):
     @model_validator(mode="before")
     @classmethod
     def _infer(cls, value: Any) -> Any:
-        """A text is a source; the name follows from it, and files become absolute."""
+        """A text is a source; what it says needn't be written."""
         if isinstance(value, str | Path):
-            value = {"source": str(value)}
-        if not isinstance(value, Mapping) or not isinstance(source := value.get("source"), str | Path):
-            return value
-        filled = dict(value)
-        text = str(source)
-        if isinstance(source, Path) or text.endswith(".py") or "/" in text:
-            folder = source.folder if isinstance(source, Written) else Path()
-            filled["source"] = str(parse_path(Written.of(text, folder)))
-        filled.setdefault("name", Path(text).stem if "/" in text or text.endswith(".py") else _last_name(text))
-        dialect = filled.get("dialect")
-        if dialect in DIALECTS_TO_COME:
-            wrong(f'the dialect "{dialect}" isn\'t in this version', at=("dialect",), mend='dialect = "python"')
-        parse_text(filled["source"])
-        return filled
-
-
-def _last_name(text: str) -> str:
-    return text.replace(":", ".").rpartition(".")[2] or text
+            value = {"source": value}
+        return filled_in(value) if isinstance(value, Mapping) else value

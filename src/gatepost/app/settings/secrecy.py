@@ -10,12 +10,15 @@ _SECRET_PROPERTIES = ("password", "passwd", "secret", "token", "credential")
 
 
 def is_secret(path: KeyPath) -> bool:
-    """Whether the value at `path` is a secret: a secret key of ours, or a plugin's property that sounds like one."""
+    """Whether the value at `path` is a secret: a secret key of ours, or a plugin's property or variable named like
+    one."""
     name = next((step for step in reversed(path) if isinstance(step, str)), "")
     if name in _SECRET_KEYS:
         return True
     word = name.lower()
-    return "properties" in path and (word.endswith("key") or any(secret in word for secret in _SECRET_PROPERTIES))
+    return ("properties" in path or "env" in path) and (
+        word.endswith("key") or any(secret in word for secret in _SECRET_PROPERTIES)
+    )
 
 
 def refers_elsewhere(text: str) -> bool:
