@@ -207,7 +207,9 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None)
         lines.append(f"  {decision[0]:10} <{recipient}>  by {decision[1]}{': ' + decision[2] if decision[2] else ''}")
     for ms, _, kind, facts in told.after:
         if facts.get("transaction") == one.number:
-            lines.append(f"  {kind:10} <{facts.get('recipient', '')}>  {_clock(ms, zone)}  {facts.get('reply', '')}")
+            said, host = str(facts.get("reply", "")), str(facts.get("host", ""))
+            at = f"  {host}" if host and host not in said else ""
+            lines.append(f"  {kind:10} <{facts.get('recipient', '')}>  {_clock(ms, zone)}{at}  {said}")
     lines.append(_last_line(told, one))
     return [safe(line) for line in lines]
 

@@ -160,6 +160,8 @@ def _target(route: Route) -> str:
             return "Maildir"
         case "discard":
             return "nowhere (discard)"
+        case "mx":
+            return "by MX"
 
 
 def _data(settings: Settings, facts: Facts) -> str:

@@ -7,8 +7,8 @@ from ipaddress import ip_network
 from pathlib import Path as File
 
 from gatepost.app.settings.root import Settings
-from gatepost.app.settings.routes import Route
-from gatepost.delivery.route import Action, Discard, Host, Lmtp, Maildir, Relay, Security
+from gatepost.app.settings.routes import SMTP_PORT, Route
+from gatepost.delivery.route import Action, Discard, Host, Lmtp, Maildir, Mx, Relay, Security
 from gatepost.delivery.route import Route as DeliveryRoute
 from gatepost.delivery.route import Routes as DeliveryRoutes
 from gatepost.hooks.questions import Question
@@ -64,9 +64,13 @@ def gates(
 
 
 def delivery_routes(settings: Settings) -> DeliveryRoutes:
-    """What delivery does with whose mail. The postmaster's goes to his maildrop where no route says otherwise."""
+    """What delivery does with whose mail. The postmaster's goes to his maildrop where no route says otherwise; that
+    every domain is to be found by MX doesn't, since his is this one.
+    """
     routes = [DeliveryRoute(tuple(route.match), _action(route)) for route in settings.route]
-    return DeliveryRoutes([*routes, DeliveryRoute(tuple(_postmasters(settings)), Maildir())])
+    by_mx = (at for at, route in enumerate(routes) if isinstance(route.action, Mx))
+    routes.insert(next(by_mx, len(routes)), DeliveryRoute(tuple(_postmasters(settings)), Maildir()))
+    return DeliveryRoutes(routes)
 
 
 def hop(route: Route) -> Relay | Lmtp:
@@ -100,6 +104,13 @@ def _action(route: Route) -> Action:
             return Relay(hosts, Security(deliver.tls), auth, deliver.helo)
         case "lmtp":
             return Lmtp(hosts, Security(deliver.tls), auth, deliver.helo)
+        case "mx":
+            return Mx(
+                port=deliver.port or SMTP_PORT,
+                tls=Security(deliver.tls),
+                helo=deliver.helo,
+                allow_private=deliver.allow_private,
+            )
 
 
 def _among_users(known: Known) -> Existence:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from gatepost.app.generation import Generation
 from gatepost.app.recording import TraceRecorder
+from gatepost.delivery.route import Host
 from gatepost.hooks.notices import Bounced, Deferred, Delivered
 from gatepost.model import Recipient, Reply
 from gatepost.serving.reception import Reception
@@ -26,14 +27,16 @@ class Observer:
         self._generation = generation
         self._say = say
 
-    def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None) -> None:
-        self._tell("delivered", entry, recipient, reply, {})
+    def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None, host: Host | None) -> None:
+        self._tell("delivered", entry, recipient, reply, _at(host))
 
-    def deferred(self, entry: Entry, recipient: Recipient, reply: Reply, next_attempt: float) -> None:
-        self._tell("deferred", entry, recipient, reply, {"next_attempt": int(next_attempt)})
+    def deferred(
+        self, entry: Entry, recipient: Recipient, reply: Reply, next_attempt: float, host: Host | None
+    ) -> None:
+        self._tell("deferred", entry, recipient, reply, {"next_attempt": int(next_attempt), **_at(host)})
 
-    def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str) -> None:
-        self._tell("bounced", entry, recipient, reply, {"told": told})
+    def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str, host: Host | None) -> None:
+        self._tell("bounced", entry, recipient, reply, {"told": told, **_at(host)})
 
     def _tell(
         self, kind: str, entry: Entry, recipient: Recipient, reply: Reply | None, more: Mapping[str, object]
@@ -46,6 +49,10 @@ class Observer:
         place = next(iter(self._generation().places.values()), None)
         if place is not None:
             place.tell(_NOTICES[kind](place.dispatcher.server, entry.ticket, recipient, reply))
+
+
+def _at(host: Host | None) -> Mapping[str, object]:
+    return {} if host is None else {"host": str(host)}
 
 
 def session_facts(reception: Reception) -> dict[str, object]:

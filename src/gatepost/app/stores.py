@@ -86,7 +86,7 @@ class Stores:
             stores.certificate = stores.certificates.context
         if settings.data is None:
             ring = MemoryRing()
-            sends_on = any(route.deliver.by in ("relay", "lmtp") for route in settings.route)
+            sends_on = any(route.deliver.by in ("relay", "lmtp", "mx") for route in settings.route)
             stores.spool = memory_spool(time.time) if sends_on else Inbox()
             stores.ledger = MemoryLedger(time.time)
             stores.records = MemoryRecords(ring)

@@ -19,6 +19,7 @@ from gatepost.app.gates import delivery_routes, gates, hop
 from gatepost.app.generation import Generation, Surroundings, load_plugins, make_generation
 from gatepost.app.next_server import CallAhead, HandOvers
 from gatepost.app.observing import Observer, Say, session_facts
+from gatepost.app.ourselves import exchangers
 from gatepost.app.reloading import check_reloadable
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.app.stores import Stores
@@ -29,6 +30,7 @@ from gatepost.model import Path, Ticket
 from gatepost.net import Stream, listen
 from gatepost.net.certificates import Certificates, Pair, client_context
 from gatepost.net.listener import Listener as NetListener
+from gatepost.net.mx import Exchangers
 from gatepost.net.resolver import Resolver
 from gatepost.plugins.loaded import Loaded
 from gatepost.serving.limits import SessionCounter, SessionLimits
@@ -124,7 +126,10 @@ class Worker:
                 has_room=self.stores.has_room,
             )
             self.certificates = self.stores.certificates
-            self._destinations = destinations(settings)
+            self._destinations = destinations(
+                settings,
+                exchangers(settings, self._resolver, lambda: (one.address for one in self.listeners.values())),
+            )
             first = await self._make(settings)
             await first.generation.open()
             self.generation, self._routes, self._domains = first.generation, first.routes, first.domains
@@ -359,8 +364,8 @@ def _falls_to(name: str, shard: int, workers: int) -> bool:
     return int(name) >= workers and int(name) % workers == shard
 
 
-def destinations(settings: Settings) -> Destinations:
-    """Next servers as the settings want them to be spoken to."""
+def destinations(settings: Settings, exchangers: Exchangers | None = None) -> Destinations:
+    """Next servers as the settings want them to be spoken to; without `exchangers` those of the settings only."""
     delivery = settings.delivery
     dialer = Dialer(
         settings.hostname,
@@ -374,7 +379,7 @@ def destinations(settings: Settings) -> Destinations:
         ),
         contexts=Contexts(offered=client_context(verify=False), required=client_context(verify=True)),
     )
-    return Destinations(dialer, concurrency=delivery.concurrency, kept_s=delivery.reuse)
+    return Destinations(dialer, exchangers=exchangers, concurrency=delivery.concurrency, kept_s=delivery.reuse)
 
 
 def _own_domains(settings: Settings) -> frozenset[str]:

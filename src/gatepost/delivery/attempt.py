@@ -1,4 +1,4 @@
-"""One attempt to give a message to a next server, or to ask it about one: its hosts in order, until each recipient has
+"""One attempt to give a message to a next server, or to ask it about one: host after host, until each recipient has
 an answer.
 
 Strategy: recipients wait; a host is asked over as many sessions and messages as it needs (RCPTMAX, MAILMAX, 452 for
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from gatepost.content.headers import read_section
 from gatepost.delivery.connection import Connection, Unreachable
-from gatepost.delivery.route import Hop, Host
+from gatepost.delivery.route import Host
 from gatepost.model import Blob, Body, Bytes, Envelope, Path, Recipient, Reply
 from gatepost.wire.smtp.client_events import NOT_SENT, Outcome, Phase, Purpose, Transaction
 
@@ -76,42 +76,48 @@ Errand = Letter | Probe
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A recipient's outcome, and which host it came from."""
+    """A recipient's outcome, and which host it came from; None where there was none to ask."""
 
     outcome: Outcome
-    host: Host
+    host: Host | None
 
 
-Take = Callable[[Host], Awaitable[Connection | Unreachable]]
+Take = Callable[[], Awaitable[Connection | Unreachable]]
 Give = Callable[[Connection], None]
 
 
 class Attempt:
-    """One errand, one hop. Invariant: a recipient is waiting, or has its answer."""
+    """One errand, host after host. Invariant: a recipient is waiting, or has its answer."""
 
-    def __init__(self, hop: Hop, errand: Errand, take: Take, give: Give) -> None:
-        self._hop = hop
+    def __init__(self, errand: Errand, *, hosts_max: int | None = None) -> None:
+        """`hosts_max` is how many hosts may be talked to; those that can't be reached don't count."""
         self._errand = errand
-        self._take = take
-        self._give = give
+        self._hosts_left = hosts_max
         self._waiting = list(errand.recipients)
         self._answers: dict[Recipient, Answered] = {}
-        self.unreachable: Unreachable | None = None
-        """Set after `run` if no host at all could be talked to."""
 
-    async def run(self) -> list[Answered]:
-        """Every recipient's answer, in order."""
-        was_reached = False
-        failure: Unreachable | None = None
-        for host in self._hop.hosts:
-            result = await self._ask(host)
-            failure = result or failure
-            was_reached = was_reached or result is None
-            self._waiting = self._whom_to_ask_elsewhere()
-            if not self._waiting:
-                break
-        self.unreachable = None if was_reached else failure
+    @property
+    def is_over(self) -> bool:
+        """Whether no other host is to be asked."""
+        return not self._waiting or self._hosts_left == 0
+
+    @property
+    def answers(self) -> list[Answered]:
+        """Every recipient's answer, in order; there is one once a host was asked, or failed."""
         return [self._answers[recipient] for recipient in self._errand.recipients]
+
+    async def ask(self, host: Host, take: Take, give: Give) -> Unreachable | None:
+        """One host, over sessions from `take`, which `give` has back; why it couldn't be reached."""
+        failure = await self._ask(host, take, give)
+        self._waiting = self._whom_to_ask_elsewhere()
+        if failure is None and self._hosts_left is not None:
+            self._hosts_left -= 1
+        return failure
+
+    def fail(self, host: Host, why: Unreachable) -> None:
+        """The host can't be reached, as others have just found out."""
+        self._note_unreachable(host, why)
+        self._waiting = self._whom_to_ask_elsewhere()
 
     def _whom_to_ask_elsewhere(self) -> list[Recipient]:
         recipients = self._errand.recipients
@@ -120,14 +126,12 @@ class Attempt:
             return []
         return [recipient for recipient in recipients if recipient in again]
 
-    async def _ask(self, host: Host) -> Unreachable | None:
-        """One host, over as many sessions as it takes; afterwards nobody waits."""
+    async def _ask(self, host: Host, take: Take, give: Give) -> Unreachable | None:
+        """As many sessions as it takes; afterwards nobody waits."""
         while self._waiting:
-            connection = await self._take(host)
+            connection = await take()
             if isinstance(connection, Unreachable):
-                for recipient in self._waiting:
-                    self._note(host, Outcome(recipient, connection.reply, connection.phase, is_ours=True))
-                self._waiting = []
+                self._note_unreachable(host, connection)
                 return connection
             try:
                 await self._use(connection)
@@ -135,7 +139,7 @@ class Attempt:
                 connection.abort()
                 raise
             finally:
-                self._give(connection)
+                give(connection)
         return None
 
     async def _use(self, connection: Connection) -> None:
@@ -173,6 +177,13 @@ class Attempt:
                 reply = Reply(_TOO_MANY, "4.5.3", f"no more than {limit} recipients at once")
                 outcome = Outcome(recipient, reply, Phase.RECIPIENT)
             self._note(host, outcome)
+        self._waiting = []
+
+    def _note_unreachable(self, host: Host, why: Unreachable) -> None:
+        for recipient in self._waiting:
+            earlier = self._answers.get(recipient)
+            if earlier is None or earlier.outcome.is_ours:  # what a host said tells more than that another is silent
+                self._note(host, Outcome(recipient, why.reply, why.phase, is_ours=True))
         self._waiting = []
 
     def _note(self, host: Host, outcome: Outcome) -> None:

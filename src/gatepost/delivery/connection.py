@@ -312,7 +312,9 @@ class Dialer:
 
     async def _reach(self, host: Host) -> Stream:
         if host.socket is None:
-            return await connect(host.name, host.port, timeout=self._timeouts.connect, source=self._source)
+            return await connect(
+                host.address or host.name, host.port, timeout=self._timeouts.connect, source=self._source
+            )
         async with asyncio.timeout(self._timeouts.connect):
             return await _connect_locally(host.socket)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gatepost.delivery.route import Host
 from gatepost.model import Blob, Path, Recipient, Reply, Ticket
 from gatepost.store import Entry
 
@@ -25,13 +26,18 @@ class Maildrop(Protocol):
 
 
 class Observer(Protocol):
-    """Who is told what became of mail, after it is durable that it did. Must not raise, and must not take long."""
+    """Who is told what became of mail, after it is durable that it did. Must not raise, and must not take long.
 
-    def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None) -> None:
+    `host` is the server it went to or was tried at; None where there was none.
+    """
+
+    def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None, host: Host | None) -> None:
         """A recipient has the message, by the word of the next server; None for a maildrop or nowhere."""
 
-    def deferred(self, entry: Entry, recipient: Recipient, reply: Reply, next_attempt: float) -> None:
+    def deferred(
+        self, entry: Entry, recipient: Recipient, reply: Reply, next_attempt: float, host: Host | None
+    ) -> None:
         """An attempt has failed; the next one is at `next_attempt` (s, Unix time)."""
 
-    def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str) -> None:
+    def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str, host: Host | None) -> None:
         """A recipient will not have the message; `told` says who knows: "sender", "postmaster", or "" for nobody."""

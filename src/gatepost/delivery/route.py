@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gatepost.model import Path
@@ -21,15 +21,20 @@ class Security(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A server: a name or address with a TCP port, or the path of a local socket."""
+    """A server: a name or address with a TCP port, or the path of a local socket. Where `address` is known the name
+    isn't looked up again.
+    """
 
     name: str = ""
     port: int = 25
     socket: str | None = None
+    address: str | None = None
 
     def __str__(self) -> str:
         if self.socket is not None:
             return self.socket
+        if self.address not in (None, self.name):
+            return f"{self.name}[{self.address}]:{self.port}"
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
@@ -63,8 +68,21 @@ class Lmtp:
     helo: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Mx:
+    """To the servers of the recipient's domain, as the DNS names them (RFC 5321 §5). `domain` is empty in a route, and
+    filled in for each recipient. `allow_private` admits servers at private and loopback addresses.
+    """
+
+    domain: str = ""
+    port: int = 25
+    tls: Security = Security.STARTTLS
+    helo: str | None = None
+    allow_private: bool = False
+
+
 Hop = Relay | Lmtp
-Action = Maildir | Discard | Relay | Lmtp
+Action = Maildir | Discard | Relay | Lmtp | Mx
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +100,11 @@ class Routes:
     routes: Sequence[Route]
 
     def find(self, path: Path) -> Route | None:
-        """The route for a recipient; None if nobody takes its mail."""
+        """The route for a recipient, by MX to its own domain; None if nobody takes its mail."""
         for route in self.routes:
             for pattern in route.match:
                 if pattern == "*" or path.matches(pattern):
+                    if isinstance(route.action, Mx):
+                        return Route(route.match, replace(route.action, domain=path.domain))
                     return route
         return None

@@ -17,7 +17,7 @@ from gatepost.delivery.attempt import Letter
 from gatepost.delivery.destinations import Destinations
 from gatepost.delivery.notice import Policy
 from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
-from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Relay, Routes
+from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Mx, Relay, Routes
 from gatepost.delivery.schedule import Schedule
 from gatepost.delivery.settlement import Result, Settlement, postpone, settle
 from gatepost.model import Recipient, Reply
@@ -197,7 +197,7 @@ class Runner:
                     if len(recipients) == 1:  # no task for what nearly every message has
                         return [await self._drop(entry, recipients[0])]
                     return await asyncio.gather(*(self._drop(entry, recipient) for recipient in recipients))
-                case Relay() | Lmtp():
+                case Relay() | Lmtp() | Mx():
                     return await self._send(action, entry, recipients)
                 case _:
                     assert_never(action)
@@ -219,7 +219,7 @@ class Runner:
             return Result(recipient, Fate.LATER, _BUG, is_ours=True)
         return Result(recipient, Fate.DONE)
 
-    async def _send(self, hop: Hop, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
+    async def _send(self, hop: Hop | Mx, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
         answers = await self._destinations.deliver(hop, Letter.of(entry.envelope, recipients, entry.content))
         return [
             Result(
@@ -255,11 +255,12 @@ class Runner:
             reply = result.reply
             match result.fate:
                 case Fate.DONE:
-                    self._observer.delivered(entry, result.recipient, reply)
+                    self._observer.delivered(entry, result.recipient, reply, result.host)
                 case Fate.LATER:
-                    self._observer.deferred(entry, result.recipient, reply or _BUG, settlement.next_attempt or 0.0)
+                    due = settlement.next_attempt or 0.0
+                    self._observer.deferred(entry, result.recipient, reply or _BUG, due, result.host)
                 case Fate.FAILED:
-                    self._observer.bounced(entry, result.recipient, reply or _BUG, settlement.told.value)
+                    self._observer.bounced(entry, result.recipient, reply or _BUG, settlement.told.value, result.host)
                 case _:
                     assert_never(result.fate)
 

@@ -51,8 +51,8 @@ class Peer:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Peer:
-        self._server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
+    async def __aenter__(self, address: str = "127.0.0.1", port: int = 0) -> Peer:
+        self._server = await asyncio.start_server(self.accept, address, port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -66,7 +66,7 @@ class Peer:
     @property
     def host(self) -> Host:
         assert self._server is not None
-        return Host("127.0.0.1", self._server.sockets[0].getsockname()[1])
+        return Host(*self._server.sockets[0].getsockname())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something heard makes it true."""

@@ -54,26 +54,30 @@ class Told:
 
     def __init__(self) -> None:
         self.words: list[str] = []
+        self.hosts: dict[str, str] = {}
         self.news = asyncio.Event()
 
-    def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None) -> None:
-        self._say(f"delivered {recipient} {reply.code if reply else '-'}")
+    def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None, host: Host | None) -> None:
+        self._say(f"delivered {recipient} {reply.code if reply else '-'}", recipient, host)
 
-    def deferred(self, entry: Entry, recipient: Recipient, reply: Reply, next_attempt: float) -> None:
-        self._say(f"deferred {recipient} {reply.code} {next_attempt:g}")
+    def deferred(
+        self, entry: Entry, recipient: Recipient, reply: Reply, next_attempt: float, host: Host | None
+    ) -> None:
+        self._say(f"deferred {recipient} {reply.code} {next_attempt:g}", recipient, host)
 
-    def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str) -> None:
-        self._say(f"bounced {recipient} {reply.code} {told}")
+    def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str, host: Host | None) -> None:
+        self._say(f"bounced {recipient} {reply.code} {told}", recipient, host)
 
-    def _say(self, word: str) -> None:
+    def _say(self, word: str, recipient: Recipient, host: Host | None) -> None:
         self.words.append(word)
+        self.hosts[recipient.address] = str(host or "")
         self.news.set()
 
 
 class House:
     """A runner with everything around it."""
 
-    def __init__(self, spool: Spool | None = None, **how: object) -> None:
+    def __init__(self, spool: Spool | None = None, *, destinations: Destinations | None = None, **how: object) -> None:
         self.now = 1000.0
         self.spool = spool or memory_spool(lambda: self.now)
         self.drop = Drop()
@@ -90,7 +94,7 @@ class House:
             self.spool,
             lambda: Routes(self.routes),
             self.drop,
-            Destinations(Dialer("me.example")),
+            destinations or Destinations(Dialer("me.example")),
             policy,
             self.told,
             clock=lambda: self.now,

@@ -21,8 +21,10 @@ from gatepost.app.settings.units import (
     Kind,
     Network,
     SecretText,
+    Switch,
     Text,
     Texts,
+    Whole,
     parse_endpoint,
     parse_network,
     parse_path,
@@ -34,8 +36,8 @@ from gatepost.app.settings.units import (
 
 SMTP_PORT = 25
 LMTP_PORT = 24
-_WAYS = '"maildir", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", or "discard"'
-_LATER = {"mx": "MX delivery isn't", "list": "mailing lists aren't"}
+_WAYS = '"maildir", "mx", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", or "discard"'
+_LATER = {"list": "mailing lists aren't"}
 
 ForWhom = Literal["anyone", "authenticated"] | tuple[Network, ...]
 RecipientsFrom = Literal["users", "ask", "any"] | Path
@@ -80,9 +82,13 @@ _TEXTS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type
 
 
 class Deliver(Section):
-    """One way of delivery. relay and lmtp connect to `hosts`, in order; lmtp may have a `socket` instead."""
+    """One way of delivery. relay and lmtp connect to `hosts`, in order; lmtp may have a `socket` instead; mx finds the
+    servers of each recipient's domain in the DNS.
+    """
 
-    by: Literal["maildir", "relay", "lmtp", "discard"] = Field(description="The way: maildir, relay, lmtp or discard.")
+    by: Literal["maildir", "mx", "relay", "lmtp", "discard"] = Field(
+        description="The way: maildir, mx, relay, lmtp or discard."
+    )
     hosts: Annotated[
         tuple[Endpoint, ...],
         PlainValidator(_parse_hosts),
@@ -100,6 +106,12 @@ class Deliver(Section):
     user: Text | None = Field(default=None, description="The name to authenticate with, over TLS only.")
     password: SecretText | None = Field(default=None, description="The password to authenticate with.")
     helo: Text | None = Field(default=None, description="The name said in EHLO, if not the server's own.")
+    port: Whole | None = Field(default=None, ge=1, le=65535, description="The port that mx calls instead of 25.")
+    allow_private: Switch = Field(
+        default=False,
+        description="Whether mx may call servers at private, loopback and link-local addresses; without it a domain "
+        "that names such ones can't make the server talk to what is behind it.",
+    )
 
     def __str__(self) -> str:
         target = str(self.socket) if self.socket else ", ".join(map(str, self.hosts))
@@ -115,7 +127,7 @@ class Deliver(Section):
         if way in _LATER:
             wrong(f"{_LATER[way]} in this version", mend=f"deliver = {_WAYS}")
         match way:
-            case "maildir" | "discard" if not target:
+            case "maildir" | "mx" | "discard" if not target:
                 return {"by": way}
             case "relay" if target:
                 return {"by": way, "hosts": [parse_endpoint(target, port=SMTP_PORT)]}
@@ -126,6 +138,8 @@ class Deliver(Section):
                 return {"by": way, "hosts": [parse_endpoint(target, port=LMTP_PORT)], "tls": "none"}
             case "relay" | "lmtp":
                 wrong(f'"{way}" doesn\'t say where to', mend=f'deliver = "{way} 127.0.0.1:2525"')
+            case "mx":
+                wrong('"mx" finds its servers in the DNS', mend=f'deliver = "mx", or "relay {target}"')
             case _:
                 wrong(f"{shown(value)} is no way of delivery", mend=f"deliver = {_WAYS}")
 
@@ -136,8 +150,18 @@ class Deliver(Section):
             wrong(f'"{self.by}" doesn\'t say where to', mend='hosts = ["10.0.0.5:25"]')
         if self.socket and (self.by != "lmtp" or self.hosts):
             wrong("socket is for lmtp, and instead of hosts", mend="remove socket or hosts")
+        if self.by == "mx" and (self.hosts or self.user):
+            wrong(
+                "mx finds its servers in the DNS, and no password goes to them", mend='by = "relay" where you name them'
+            )
         if not connects and (self.hosts or self.user):
             wrong(f'"{self.by}" connects to nothing', mend="remove hosts, user and password")
+        if self.by != "mx" and self.port is not None:
+            wrong("port is for mx", mend=f'hosts = ["10.0.0.5:{self.port}"]')
+        if self.by != "mx" and self.allow_private:
+            wrong("allow_private is for mx", mend="remove it; which hosts you name is up to you")
+        if self.by == "mx" and self.tls == "implicit":
+            wrong("mail servers found by MX begin in the clear", mend='tls = "starttls", or "required"')
         if (self.user is None) != (self.password is None):
             wrong("user and password belong together", mend="give both or neither")
         if self.user is not None and self.tls not in {"required", "implicit"}:
@@ -150,11 +174,12 @@ class Route(Section):
 
     match: Texts = Field(description='Patterns of recipients, such as "*@example.org"; `*` stands for any characters.')
     deliver: Deliver = Field(
-        description='"maildir", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", "discard", or a table as below.'
+        description='"maildir", "mx", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", "discard", or a table as '
+        "below."
     )
     for_whom: Annotated[
         ForWhom,
-        Filled('"anyone"; "authenticated" where every domain matches'),
+        Filled('"anyone"; "authenticated" for mx and where every domain matches'),
         PlainValidator(_parse_for),
         Kind("anyone, authenticated, or networks", _show_for),
         PlainSerializer(_show_for),
@@ -166,7 +191,7 @@ class Route(Section):
     )
     recipients: Annotated[
         RecipientsFrom,
-        Filled('"users" for maildir, "ask" for relay and lmtp; "any" for discard and where every domain matches'),
+        Filled('"users" for maildir, "ask" for relay and lmtp; "any" for mx, discard and where every domain matches'),
         PlainValidator(_parse_recipients),
         Kind("users, ask, any, or file:PATH", _show_recipients),
         PlainSerializer(_show_recipients),
@@ -196,11 +221,11 @@ class Route(Section):
         wide = isinstance(patterns, tuple) and any(isinstance(one, str) and not _is_bounded(one) for one in patterns)
         deliver = filled.get("deliver", "")
         by = deliver.get("by", "") if isinstance(deliver, Mapping) else str(deliver).partition(" ")[0]
-        if "for" not in filled and "for_whom" not in filled and wide:
+        if "for" not in filled and "for_whom" not in filled and (wide or by == "mx"):
             filled["for"] = "authenticated"
         if "recipients" not in filled:
             filled["recipients"] = (
-                "any" if wide or by == "discard" else {"relay": "ask", "lmtp": "ask"}.get(by, "users")
+                "any" if wide or by in {"mx", "discard"} else {"relay": "ask", "lmtp": "ask"}.get(by, "users")
             )
         return filled
 
