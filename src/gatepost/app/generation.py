@@ -10,13 +10,10 @@ import asyncio
 import os
 import ssl
 from base64 import b64encode
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path as File
 from typing import Any
 
-from gatepost.app.settings.plugins import Binding as Asked
-from gatepost.app.settings.plugins import Plugin as PluginSettings
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.content.headers import Limits as HeaderLimits
 from gatepost.content.view import Files
@@ -26,8 +23,7 @@ from gatepost.hooks.ports import Clock, Recorder
 from gatepost.hooks.session import ServerView
 from gatepost.hooks.stages import Auth, Command, Event, Message, Replying
 from gatepost.model import Address
-from gatepost.plugins.loaded import Loaded, PluginError, Wish
-from gatepost.plugins.python import load, load_isolated
+from gatepost.plugins.loaded import Loaded, PluginError
 from gatepost.serving.house import Gate, GateHouse
 from gatepost.serving.limits import SessionCounter
 from gatepost.serving.patience import LoopPatience
@@ -108,33 +104,6 @@ class Generation:
             except Exception as error:  # noqa: BLE001  the others are closed too
                 errors.append(error)
         return errors
-
-
-async def load_plugins(wanted: Iterable[PluginSettings], *, scratch: File | None = None) -> list[Loaded]:
-    """The plugins that settings name, in their order. PluginError says which can't be used, and why.
-
-    Those that run by themselves (`isolate = true`) have their process from now on, so all have to be closed; `scratch`
-    is where their content travels.
-    """
-    loaded: list[Loaded] = []
-    try:
-        for plugin in wanted:
-            if not plugin.enabled:
-                continue
-            wishes = [_wish(plugin, asked) for asked in plugin.asked]
-            if plugin.isolate:
-                loaded.append(
-                    await load_isolated(
-                        plugin.source, name=plugin.name, properties=plugin.properties, wishes=wishes, scratch=scratch
-                    )
-                )
-            else:
-                loaded.append(load(plugin.source, name=plugin.name, properties=plugin.properties, wishes=wishes))
-    except BaseException:
-        for one in reversed(loaded):
-            await one.close()
-        raise
-    return loaded
 
 
 def make_generation(
@@ -247,22 +216,6 @@ def profile(
         auth_without_tls=listener.auth_without_tls,
         ask_lines=Command in chains,
         ask_replies=Replying in chains,
-    )
-
-
-def _wish(plugin: PluginSettings, asked: Asked) -> Wish:
-    return Wish(
-        stages=tuple(asked.stages or ()),
-        rule=asked.rule,
-        when=asked.when,
-        priority=asked.priority,
-        timeout=asked.timeout,
-        on_failure=asked.on_failure,
-        shadow=plugin.shadow,
-        always=plugin.always,
-        secrets=plugin.secrets or None,
-        inline=plugin.inline,
-        may_relay=plugin.may_relay,
     )
 
 

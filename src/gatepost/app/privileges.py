@@ -1,4 +1,8 @@
-"""Leaves root behind once the sockets are bound: user, group and supplementary groups of `run_as`."""
+"""Leaves root behind once the sockets are bound: user, group and supplementary groups of `run_as`.
+
+Where plugins run as users of their own, one small process stays root, which starts them; the server then belongs to
+their groups too, to share files with them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,12 @@ import grp
 import logging
 import os
 import pwd
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from gatepost.app.settings import Settings
+from gatepost.plugins.host.launched import Launcher, accounts
 
 log = logging.getLogger("gatepost")
 
@@ -36,8 +44,20 @@ class Identity:
         return cls(user, entry.pw_uid, gid)
 
 
-def drop(run_as: str | None, data: Path | None) -> None:
-    """Become `run_as`, for good; the data folder is made for it first, if there is none.
+def begin_launcher(settings: Settings, workers: int) -> Launcher | None:
+    """What starts plugins as the users of the settings, once we aren't root any more; with a door for each worker.
+
+    None where nobody needs it: root that stays root begins one for itself. OSError.
+    """
+    if os.geteuid() != 0 or settings.run_as is None:
+        return None
+    users = accounts(plugin.user for plugin in settings.plugin if plugin.user is not None)
+    return Launcher(users, workers) if users else None
+
+
+def drop(run_as: str | None, data: Path | None, groups: Iterable[int] = ()) -> None:
+    """Become `run_as`, for good, and a member of these groups too; the data folder is made for it first, if there is
+    none.
 
     Who isn't root can't, and is told so; root without `run_as` stays root, and is warned.
     """
@@ -53,6 +73,7 @@ def drop(run_as: str | None, data: Path | None) -> None:
         data.mkdir(mode=0o700, parents=True)
         os.chown(data, identity.uid, identity.gid)
     os.initgroups(identity.user, identity.gid)
+    os.setgroups(sorted({*os.getgroups(), *groups}))
     os.setgid(identity.gid)
     os.setuid(identity.uid)
     if os.geteuid() != identity.uid or os.getegid() != identity.gid:

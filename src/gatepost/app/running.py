@@ -24,10 +24,11 @@ from gatepost.app.control import ControlServer
 from gatepost.app.inspection import plugin_facts, told_plugins, worker_facts
 from gatepost.app.listening import Sockets
 from gatepost.app.logs import Journal, configure, journal
-from gatepost.app.privileges import drop
+from gatepost.app.privileges import begin_launcher, drop
 from gatepost.app.settings import Settings
 from gatepost.app.starting import REASONS, Launch, StartFailure, failure, refused
 from gatepost.app.worker import Worker
+from gatepost.plugins.host.launched import Launcher, Starters
 
 log = logging.getLogger("gatepost")
 
@@ -58,17 +59,22 @@ class House(Protocol):
         """End what else would outlive this process."""
 
 
+Make = Callable[[Sockets, Launcher | None], House]
+"""Makes the house of its sockets, and of what starts plugins as other users, if there is that."""
+
+
 class Single:
     """One worker in this process, with the control socket beside it."""
 
-    def __init__(self, launch: Launch, settings: Settings, sockets: Sockets) -> None:
+    def __init__(self, launch: Launch, settings: Settings, sockets: Sockets, launcher: Launcher | None = None) -> None:
         self._launch = launch
         self._settings = settings
         self._sockets = sockets
         self._began = time.time()
         self._control: ControlServer | None = None
         self._journal: Journal | None = None
-        self.worker = Worker(settings)
+        starters = None if launcher is None else Starters(launcher.doors[0], launcher.accounts)
+        self.worker = Worker(settings, starters=starters)
         self._log_as(settings)
 
     async def start(self) -> None:
@@ -137,11 +143,9 @@ def reloaded(generation: int, settings: Settings) -> str:
     return f"reloaded: generation {generation}, {counts}{'s' if len(settings.route) != 1 else ''}"
 
 
-async def run(
-    launch: Launch, settings: Settings, make: Callable[[Sockets], House], *, workers: int, watch: bool, began: float
-) -> int:
+async def run(launch: Launch, settings: Settings, make: Make, *, workers: int, watch: bool, began: float) -> int:
     """Run until a signal; the exit code. StartFailure if it can't start: then nothing was started."""
-    house = await _started(launch, settings, make, workers)
+    house, launcher = await _started(settings, make, workers)
     if house is None:
         return 0
     stopping = asyncio.Event()
@@ -169,29 +173,36 @@ async def run(
     for task in beside:
         task.cancel()
     await house.stop(GRACE_S)
+    if launcher is not None:
+        await asyncio.to_thread(launcher.close)
     log.info("stopped")
     return 0
 
 
-async def _started(launch: Launch, settings: Settings, make: Callable[[Sockets], House], workers: int) -> House | None:
-    """The house, started; None where a signal came first."""
+async def _started(settings: Settings, make: Make, workers: int) -> tuple[House | None, Launcher | None]:
+    """The house, started, None where a signal came first; and the launcher, if there is one."""
+    launcher: Launcher | None = None
     try:
         sockets = Sockets(settings.listen, workers)
-        drop(settings.run_as, settings.data)
+        launcher = begin_launcher(settings, workers)
+        drop(settings.run_as, settings.data, () if launcher is None else [one.gid for one in launcher.accounts])
     except REASONS as error:
+        if launcher is not None:
+            launcher.close()
         raise failure(error) from error
-    house = make(sockets)
+    house = make(sockets, launcher)
     starting = asyncio.create_task(house.start())
     _on_signals(starting.cancel, lambda: None)
     try:
         await starting
-    except asyncio.CancelledError:
+    except BaseException as error:
         sockets.close()
-        return None
-    except BaseException:
-        sockets.close()
-        raise
-    return house
+        if launcher is not None:
+            launcher.close()
+        if not isinstance(error, asyncio.CancelledError):
+            raise
+        return None, None
+    return house, launcher
 
 
 def _on_signals(stop: Callable[[], object], reload: Callable[[], object]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from gatepost.app.running import reload_aloud, reloaded
 from gatepost.app.settings import Settings
 from gatepost.app.starting import REASONS, Launch, packed, refused
 from gatepost.app.stores import TraceRecords
+from gatepost.plugins.host.launched import Launcher, plain
 from gatepost.store.files import RealFiles
 
 log = logging.getLogger("gatepost.supervisor")
@@ -40,7 +42,14 @@ class Supervisor:
     """Many workers as one server. Every worker has the same generation, or is starting with it."""
 
     def __init__(
-        self, launch: Launch, settings: Settings, sockets: Sockets, workers: int, *, stuck_s: float = STUCK_S
+        self,
+        launch: Launch,
+        settings: Settings,
+        sockets: Sockets,
+        workers: int,
+        launcher: Launcher | None = None,
+        *,
+        stuck_s: float = STUCK_S,
     ) -> None:
         """`settings.data` is a folder: workers share nothing else."""
         assert settings.data is not None
@@ -48,6 +57,7 @@ class Supervisor:
         self._launch = launch
         self._settings = settings
         self._sockets = sockets
+        self._launcher = launcher
         self._began = time.time()
         self._generation = 1
         self._counts = Counts.make(workers)
@@ -60,7 +70,7 @@ class Supervisor:
             Child(
                 number,
                 partial(self._orders, number),
-                (self._counts.descriptor, *(one.fileno() for one in sockets.of(number).values())),
+                (self._counts.descriptor, *(one.fileno() for one in self._passed(number))),
                 may_start=self._may_start,
                 on_death=self._counts.clear,
                 stuck_s=stuck_s,
@@ -105,7 +115,13 @@ class Supervisor:
         for child in self._children:
             child.kill()
 
+    def _passed(self, number: int) -> list[socket.socket]:
+        """The sockets that the worker inherits."""
+        doors = [] if self._launcher is None else [self._launcher.doors[number]]
+        return [*self._sockets.of(number).values(), *doors]
+
     def _orders(self, number: int) -> dict[str, Any]:
+        launcher = self._launcher
         return {
             "shard": number,
             "workers": len(self._children),
@@ -114,6 +130,8 @@ class Supervisor:
             "counts": self._counts.descriptor,
             "verbosity": self._launch.verbosity,
             "path": sys.path,
+            "door": None if launcher is None else launcher.doors[number].fileno(),
+            "accounts": [] if launcher is None else plain(launcher.accounts),
         }
 
     async def _look(self) -> None:

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gatepost.app.dialects import load_plugins
 from gatepost.app.gates import delivery_routes, gates, hop
-from gatepost.app.generation import Generation, Surroundings, load_plugins, make_generation
+from gatepost.app.generation import Generation, Surroundings, make_generation
 from gatepost.app.next_server import CallAhead, HandOvers
 from gatepost.app.observing import Observer, Say, session_facts
 from gatepost.app.ourselves import exchangers
@@ -32,6 +33,7 @@ from gatepost.net.certificates import Certificates, Pair, client_context
 from gatepost.net.listener import Listener as NetListener
 from gatepost.net.mx import Exchangers
 from gatepost.net.resolver import Resolver
+from gatepost.plugins.host.launched import Starters
 from gatepost.plugins.loaded import Loaded
 from gatepost.serving.limits import SessionCounter, SessionLimits
 from gatepost.serving.patience import LoopPatience, SystemClock
@@ -66,11 +68,13 @@ class Worker:
         workers: int = 1,
         counter: SessionCounter | None = None,
         say: Say | None = None,
+        starters: Starters | None = None,
     ) -> None:
         """`plugins` come after those of the settings; `on_error` hears what hooks raise.
 
         `workers` of them share the data folder, this one owns `shard`; `counter` may be shared with the others. `say`
-        takes an event and its facts for each session and delivery.
+        takes an event and its facts for each session and delivery. `starters` start plugins that have a user of their
+        own; they are closed with the worker.
         """
         self.settings = settings
         self._own_plugins = tuple(plugins)
@@ -86,6 +90,7 @@ class Worker:
         self.adopted: list[Spool] = []
         """Spools of shards beyond the number of workers: delivered from, received into by nobody."""
         self.listeners: dict[str, Bound] = {}
+        self._starters = starters or Starters()
         self._patience = LoopPatience()
         self._resolver = Resolver()
         self._sessions: set[Reception] = set()
@@ -144,7 +149,9 @@ class Worker:
 
     async def _make(self, settings: Settings) -> _Prepared:
         """All that settings come to, beside what there is. Nothing is opened, nothing changes."""
-        loaded = await load_plugins(settings.plugin)
+        loaded = await load_plugins(
+            settings.plugin, message_size=settings.limits.message_size, starter_for=self._starters.of
+        )
         try:
             return self._join(settings, [*loaded, *self._own_plugins])
         except BaseException:
@@ -330,6 +337,7 @@ class Worker:
             await _close(generation)
         if hasattr(self, "generation"):
             await _close(self.generation)
+        self._starters.close()
         await self._resolver.close()
         for spool in self.adopted:
             await spool.close()

@@ -23,6 +23,7 @@ from gatepost.app.running import GRACE_S, loop_factory, worker_desk
 from gatepost.app.settings import Settings
 from gatepost.app.starting import REASONS, refused, unpacked
 from gatepost.app.worker import Worker
+from gatepost.plugins.host.launched import Starters, rebuilt
 from gatepost.serving.limits import SessionLimits
 
 log = logging.getLogger("gatepost")
@@ -94,6 +95,7 @@ class WorkerProcess:
             shard=self._shard,
             workers=orders["workers"],
             counter=SharedCounter(limits, counts, self._shard),
+            starters=_starters(orders),
         )
         self._log_as(worker, settings)
         try:
@@ -144,6 +146,15 @@ class WorkerProcess:
             await self._worker.stop(self._grace_s)
         if self._journal is not None:
             self._journal.flush()
+
+
+def _starters(orders: Mapping[str, Any]) -> Starters:
+    """Who starts plugins as other users: the supervisor's launcher, if there is one."""
+    if orders["door"] is None:
+        return Starters()
+    door = socket.socket(fileno=orders["door"])
+    door.set_inheritable(False)  # whoever holds it can start programs
+    return Starters(door, rebuilt(orders["accounts"]))
 
 
 async def _serve(end: socket.socket) -> None:

@@ -95,9 +95,10 @@ class Rig:
         """Open the plugins."""
         await self.generation.open()
 
-    def connect(self, ip: str = "192.0.2.1", *, place: Place | None = None) -> Client:
+    def connect(self, ip: str = "192.0.2.1", *, local: str = "192.0.2.25", place: Place | None = None) -> Client:
         """A new session; its banner waits to be heard."""
         line = SessionEnd(ip)
+        line.local = (local, 25)
         line.peer = Peer(line.peer.address, line.peer.port)
         reception = Reception(place or self.place, line)  # type: ignore[arg-type]  # the double has what a Stream has
         self.last_session = reception.session

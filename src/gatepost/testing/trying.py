@@ -15,7 +15,7 @@ from gatepost.admin.telling import Entry, Explanation, explain
 from gatepost.hooks.records import read_verdict
 from gatepost.hooks.verdicts import Verdict
 from gatepost.model import Tls
-from gatepost.plugins.loaded import Loaded, Wish
+from gatepost.plugins.loaded import Exchange, Loaded, Wish
 from gatepost.plugins.python import load
 from gatepost.testing.rig import Rig
 
@@ -42,6 +42,8 @@ class Story:
     notes: dict[str, Any] = field(default_factory=dict)
     asked: list[Mapping[str, Any]] = field(default_factory=list)
     """Every answer: stage, plugin, verdict, ms, edits, notes."""
+    exchanges: list[Exchange] = field(default_factory=list)
+    """What a plugin that isn't Python was passed, and what it returned."""
     errors: list[BaseException] = field(default_factory=list)
     """What hooks raised."""
     explanation: Explanation | None = None
@@ -78,6 +80,10 @@ class Story:
         lines = [f"{said:<40} {heard.replace(chr(10), ' / ')}" for said, heard in self.replies]
         if self.explanation is not None:
             lines += ["", self.explanation.text()]
+        for one in self.exchanges:
+            lines += ["", f"{one.plugin} at {one.stage} was passed:"]
+            lines += [f"  {line}" for line in one.passed.splitlines()]
+            lines += [f"and returned: {one.returned}"]
         lines += [f"error: {type(error).__name__}: {error}" for error in self.errors]
         if self.content is not None:
             to = ", ".join(self.recipients)
@@ -91,6 +97,7 @@ async def try_plugin(
     /,
     *,
     ip: str = "192.0.2.1",
+    local: str = "192.0.2.25",
     helo: str = "client.example",
     sender: str = "dave@bobo.example",
     to: str | Sequence[str] = "ann@example.org",
@@ -111,10 +118,11 @@ async def try_plugin(
     if failing:
         _make_fail(loaded)
     async with Rig([loaded], dns=dns) as rig:
-        client = rig.connect(ip)
+        client = rig.connect(ip, local=local)
         if tls:
             client.line.tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
         story = Story("")
+        loaded.on_exchange = story.exchanges.append
         await _converse(rig, client, story, helo, sender, [to] if isinstance(to, str) else to, _octets(message), user)
         client.line.end_of_file()
         while await client.reply():

@@ -1,4 +1,4 @@
-"""What is read and written as text: a plugin's mesg, the queue's variables, plugtest's options, a call as shown."""
+"""What is read and written as text: a plugin's mesg, the queue's variables, a call as shown."""
 
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -13,7 +13,6 @@ from gatepost.hooks.verdicts import PROCEED, Discard, Hangup, Proceed, Refuse
 from gatepost.model import Path, Peer, Reply
 from gatepost.plugins.indimail.mesg import read_mesg, read_returned
 from gatepost.plugins.indimail.passing import _address, session_environment
-from gatepost.plugins.indimail.plugtest import PlugtestError, read_plugtest
 from gatepost.plugins.indimail.queue import QueueSettings, libraries
 from gatepost.plugins.indimail.showing import shown_answer, shown_call
 from gatepost.plugins.loaded import PluginError
@@ -103,49 +102,6 @@ def test_the_libraries_of_a_queue(tmp_path):
             libraries(tmp_path, {"QHPSI": said})
     with pytest.raises(PluginError, match="names of files"):
         libraries(tmp_path, {"QHPSI": "plugin: ../a.so"})
-
-
-# ── plugtest ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_plugtests_options():
-    said = [
-        "-MTD",
-        "-r",
-        "192.0.2.7",
-        "-R",
-        "peer.example",
-        "-l",
-        "192.0.2.25",
-        "-m",
-        "dave@bobo.example",
-        "a@x.example",
-    ]
-    assert read_plugtest([*said, "b@x.example"]) == {
-        "stages": ("sender", "recipient", "message"),
-        "ip": "192.0.2.7",
-        "host": "peer.example",
-        "local": "192.0.2.25",
-        "sender": "dave@bobo.example",
-        "to": ["a@x.example", "b@x.example"],
-    }
-    assert read_plugtest([]) == {}
-    assert read_plugtest(["-D"]) == {"stages": ("message",)}
-    assert read_plugtest(["-m", "", "ann@x.example"]) == {"sender": "", "to": ["ann@x.example"]}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["-x"], "option -x not recognized"),
-        (["-r"], "requires argument"),
-        (["-r", "host"], '"host" is no address'),
-        (["-T"], "-T needs a recipient"),
-    ],
-)
-def test_what_plugtest_would_not_take(arguments, words):
-    with pytest.raises(PlugtestError, match=words):
-        read_plugtest(arguments)
 
 
 # ── what is passed ─────────────────────────────────────────────────────────────────────────────────────────────────

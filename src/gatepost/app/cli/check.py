@@ -237,7 +237,7 @@ async def _accepts_everything(settings: Settings, route: Route, domain: str) -> 
 
 def _plugins(settings: Settings) -> Look:
     """Loads the plugins as a server would; none is opened."""
-    from gatepost.app.generation import load_plugins
+    from gatepost.app.dialects import load_plugins
     from gatepost.plugins.loaded import PluginError
 
     async def names() -> list[str]:

@@ -59,13 +59,24 @@ class Frame:
 
     def settings(self, *, overrides: Mapping[str, Any] | None = None, checks: Sequence[Check] = ()) -> Settings:
         """The settings that apply. Failure with the whole report if they can't be used."""
-        from gatepost.app.settings import SettingsError, load
+        return _loaded(self.file, os.environ, overrides, checks)
 
-        try:
-            return load(self.file, environ=os.environ, overrides=overrides, checks=checks)
-        except SettingsError as error:
-            click.echo(str(error), err=True)
-            raise SystemExit(Exit.CONFIGURATION) from None
+    @staticmethod
+    def alone(given: Mapping[str, Any]) -> Settings:
+        """Settings of nothing but what is given, whatever files there are. Failure as above."""
+        return _loaded(None, {}, given, ())
+
+
+def _loaded(
+    file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None, checks: Sequence[Check]
+) -> Settings:
+    from gatepost.app.settings import SettingsError, load
+
+    try:
+        return load(file, environ=environ, overrides=overrides, checks=checks)
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(Exit.CONFIGURATION) from None
 
 
 pass_frame = click.make_pass_decorator(Frame, ensure=True)

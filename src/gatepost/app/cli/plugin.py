@@ -1,4 +1,6 @@
-"""`gatepost plugin`: which plugins are asked at which stage, and what the shadows among them would have done."""
+"""`gatepost plugin`: which plugins are asked at which stage, what the shadows among them would have done, and what a
+file would be as a plugin.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import inspect
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -42,6 +45,30 @@ def listed(frame: Frame, *, stages: bool, as_json: bool) -> None:
         click.echo("\n".join(_lines(plugin)))
 
 
+@command.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def checked(*, file: Path, as_json: bool) -> int:
+    """Look at FILE without running it: what it is, its dialect and symbols, what it lacks, how it would be run.
+
+    Exit code 0 if it could be run here, 69 if something has to be installed first, else 78.
+    """
+    from gatepost.app.examining import examine
+
+    try:
+        found = examine(file)
+    except PermissionError:
+        raise Failure(f"{file} can't be read by this user", Exit.NO_PERMISSION) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        words = (getattr(error, "strerror", None) or str(error)).lower()
+        step = "a command line's program is given by its path" if "/" not in str(file) else ""
+        raise Failure(f"{file} can't be read: {words}", Exit.NO_INPUT, next_step=step) from None
+    click.echo(json.dumps(found.plain(), indent=2) if as_json else "\n".join(found.lines()))
+    if not found.hindrances:
+        return Exit.OK
+    return Exit.UNAVAILABLE if all(one.is_lacking for one in found.hindrances) else Exit.CONFIGURATION
+
+
 def _ask(frame: Frame) -> list[dict[str, Any]]:
     from gatepost.app.control import ControlClient, ControlError, NotRunning
 
@@ -75,7 +102,7 @@ def _of_settings(settings: Settings) -> list[dict[str, Any]]:
 
 
 async def _facts(settings: Settings) -> list[dict[str, Any]]:
-    from gatepost.app.generation import load_plugins
+    from gatepost.app.dialects import load_plugins
     from gatepost.app.inspection import plugin_facts
 
     loaded = await load_plugins(settings.plugin)

@@ -29,6 +29,7 @@ def command(frame: Frame, *, plugins: tuple[str, ...], watch: bool) -> int:
     from gatepost.app.settings import SettingsError
     from gatepost.app.starting import Launch, StartFailure
     from gatepost.app.supervisor import Supervisor
+    from gatepost.plugins.host.launched import Launcher
 
     named = frame.config if frame.config is not None and frame.config not in USUAL_FILES else None
     launch = Launch(frame.file, plugins, frame.verbosity, named)
@@ -41,10 +42,10 @@ def command(frame: Frame, *, plugins: tuple[str, ...], watch: bool) -> int:
     os.umask(0o077)  # mail is nobody else's business: whatever makes a file that doesn't say whose it is
     workers = _workers(settings.workers) if settings.data is not None else 1
 
-    def make(sockets: Sockets) -> House:
+    def make(sockets: Sockets, launcher: Launcher | None) -> House:
         if workers == 1:
-            return Single(launch, settings, sockets)
-        return Supervisor(launch, settings, sockets, workers)
+            return Single(launch, settings, sockets, launcher)
+        return Supervisor(launch, settings, sockets, workers, launcher)
 
     try:
         with asyncio.Runner(loop_factory=loop_factory() if workers == 1 else None) as runner:

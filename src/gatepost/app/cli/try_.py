@@ -18,14 +18,22 @@ if TYPE_CHECKING:
 
 @click.command("try")
 @click.argument("plugin")
-@click.argument("message", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--ip", default="192.0.2.1", show_default=True, help="The client's address.")
+@click.argument("message", nargs=-1)
+@click.option("--ip", "-r", default="192.0.2.1", show_default=True, help="The client's address.")
+@click.option("--local", "-l", default="192.0.2.25", show_default=True, help="Our own.")
+@click.option("--host", "-R", help="The client's name in the DNS.")
 @click.option("--helo", default="client.example", show_default=True, help="The name it gives itself.")
-@click.option("--from", "sender", default="dave@bobo.example", show_default=True, help='The sender; "" for none.')
+@click.option("--from", "-m", "sender", default="dave@bobo.example", show_default=True, help='The sender; "" for none.')
 @click.option("--to", multiple=True, help="A recipient; may be given again. Default: ann@example.org.")
+@click.option("--stage", "stages", multiple=True, help="Ask it only there; may be given again.")
+@click.option("-M", "at_sender", is_flag=True, help="Ask it at MAIL only, as plugtest does.")
+@click.option("-T", "at_recipient", is_flag=True, help="Ask it at RCPT only, as plugtest does.")
+@click.option("-D", "at_message", is_flag=True, help="Ask it at end-of-data only, as plugtest does.")
 @click.option("--user", help="Who is authenticated.")
 @click.option("--tls", is_flag=True, help="As if the connection were encrypted.")
 @click.option("--property", "properties", multiple=True, metavar="NAME=VALUE", help="A property, as TOML or text.")
+@click.option("--dialect", help="How the plugin is spoken to, where its file doesn't say it.")
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable of its environment, if it has processes.")
 @click.option("--dns", multiple=True, metavar="NAME/TYPE=VALUE", help="An answer of the DNS; nothing else is asked.")
 @click.option("--failing", is_flag=True, help="Let every hook fail, to see what on_failure comes to.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -34,37 +42,56 @@ def command(
     frame: Frame,
     *,
     plugin: str,
-    message: Path | None,
+    message: tuple[str, ...],
     ip: str,
+    local: str,
+    host: str | None,
     helo: str,
     sender: str,
     to: tuple[str, ...],
+    stages: tuple[str, ...],
+    at_sender: bool,
+    at_recipient: bool,
+    at_message: bool,
     user: str | None,
     tls: bool,
     properties: tuple[str, ...],
+    dialect: str | None,
+    env: tuple[str, ...],
     dns: tuple[str, ...],
     failing: bool,
     as_json: bool,
 ) -> int:
-    """Try PLUGIN (a .py file, package.module:attribute, or a name from the settings) on MESSAGE, without a server.
+    """Try PLUGIN (a file, package.module:attribute, or a name from the settings) on MESSAGE, without a server.
+
+    A plugin that isn't Python is shown at work: what it was passed, what it returned. The options of IndiMail's
+    plugtest are here too: -M, -T, -D, -r, -R, -l, -m, and recipients in the place of MESSAGE.
 
     Exit code 0 if the message would be accepted, 1 if it would be refused.
     """
     from gatepost.plugins.loaded import PluginError
     from gatepost.testing.trying import MESSAGE, try_plugin
 
+    for stage, is_meant in (("sender", at_sender), ("recipient", at_recipient), ("message", at_message)):
+        stages += (stage,) if is_meant else ()
+    file, named = _message(message)
+    zone = _zone(dns)
+    if host is not None:
+        zone |= {ip: {"PTR": [host]}, host: [ip]}
+
     async def tried() -> Story:
-        loaded = await _plugin(frame, plugin, properties)
+        loaded = await _plugin(frame, plugin, properties, dialect, env, stages)
         return await try_plugin(
             loaded,
             ip=ip,
+            local=local,
             helo=helo,
             sender=sender,
-            to=to or ("ann@example.org",),
-            message=message or MESSAGE,
+            to=(*to, *named) or ("ann@example.org",),
+            message=file or MESSAGE,
             user=user,
             tls=tls,
-            dns=_zone(dns),
+            dns=zone,
             failing=failing,
         )
 
@@ -76,17 +103,40 @@ def command(
     return 0 if story.accepted() else 1
 
 
-async def _plugin(frame: Frame, plugin: str, properties: tuple[str, ...]) -> Any:
-    """The plugin, loaded with its bindings if the settings name it."""
-    from gatepost.app.generation import load_plugins
-    from gatepost.plugins.python import load
+def _message(given: tuple[str, ...]) -> tuple[Path | None, list[str]]:
+    """The file and the recipients among what stands after the plugin."""
+    files = [Path(one) for one in given if "@" not in one or Path(one).is_file()]
+    if len(files) > 1:
+        raise Failure(f"one message at a time, not {len(files)}", Exit.USAGE, next_step="gatepost try --help")
+    if files and not files[0].is_file():
+        raise Failure(f'there is no file "{files[0]}"', Exit.USAGE, next_step="give a message file, or none")
+    return (files[0] if files else None), [one for one in given if Path(one) not in files]
 
-    given = dict(_property(text) for text in properties)
-    if not plugin.endswith(".py") and ":" not in plugin and frame.file is not None:
-        named = [one for one in frame.settings().plugin if one.name == plugin]
-        if named:
-            return (await load_plugins(named))[0]
-    return load(plugin, properties=given)
+
+async def _plugin(
+    frame: Frame,
+    plugin: str,
+    properties: tuple[str, ...],
+    dialect: str | None,
+    env: tuple[str, ...],
+    stages: tuple[str, ...],
+) -> Any:
+    """The plugin with the bindings that the settings give it, if they name it; else as its file says."""
+    from gatepost.app.dialects import load_plugins
+
+    if frame.file is not None and (named := [one for one in frame.settings().plugin if one.name == plugin]):
+        return (await load_plugins(named))[0]
+    given: dict[str, Any] = {"source": plugin}
+    if properties:
+        given["properties"] = dict(_property(text) for text in properties)
+    if dialect is not None:
+        given["dialect"] = dialect
+    if env:
+        given["env"] = dict(text.partition("=")[::2] for text in env)
+    if stages:
+        given["stages"] = list(stages)
+    alone = Frame.alone({"plugin": [given]})
+    return (await load_plugins(alone.plugin))[0]
 
 
 def _property(text: str) -> tuple[str, Any]:

@@ -69,6 +69,7 @@ async def load_isolated(
     name: str | None = None,
     properties: Mapping[str, Any] | None = None,
     wishes: Sequence[Wish] = (),
+    env: Mapping[str, str] | None = None,
     folder: Path | None = None,
     processes: int = 1,
     limits: Limits | None = None,
@@ -91,7 +92,10 @@ async def load_isolated(
     text = str(source)
     where = str(((folder or Path()) / text).absolute()) if text.endswith(".py") or isinstance(source, Path) else text
     recipe = Recipe(
-        Command((sys.executable, "-P", "-m", "gatepost.plugins.python.child"), {**_environment(), **starter.home}),
+        Command(
+            (sys.executable, "-P", "-m", "gatepost.plugins.python.child"),
+            {**_environment(), **starter.home, **(env or {})},
+        ),
         "python",
         Load(name or "", where, dict(properties or {})),
         limits or Limits(),

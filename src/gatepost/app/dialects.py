@@ -1,0 +1,123 @@
+"""Each plugin of the settings to the loader of its dialect. A dialect's room is imported when a plugin needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path as File
+from typing import Any
+
+from gatepost.app.settings.plugins import Binding as Asked
+from gatepost.app.settings.plugins import Plugin
+from gatepost.plugins.host.launching import DIRECTLY, Starter
+from gatepost.plugins.loaded import Loaded, PluginError, Wish
+
+StarterFor = Callable[[str], Starter]
+"""Who starts the processes of plugins that run as that user. PluginError where nobody can."""
+
+
+def only_as_ourselves(user: str) -> Starter:
+    """Where no launcher was started."""
+    raise PluginError(
+        f'user = "{user}": only a server that is started as root, with run_as, can run a plugin as somebody else; '
+        "start it so, or take user away"
+    )
+
+
+async def load_plugins(
+    wanted: Iterable[Plugin],
+    *,
+    scratch: File | None = None,
+    message_size: int = 0,
+    starter_for: StarterFor = only_as_ourselves,
+) -> list[Loaded]:
+    """The plugins that settings name, in their order. PluginError says which can't be used, and why.
+
+    Those with processes have them from now on, so all have to be closed. `scratch`: where their content travels;
+    `message_size`: the most octets of a message they may rewrite, 0 for no limit.
+    """
+    loaded: list[Loaded] = []
+    try:
+        for plugin in wanted:
+            if plugin.enabled:
+                loaded.append(await _load(plugin, scratch, message_size, starter_for))
+    except BaseException:
+        for one in reversed(loaded):
+            await one.close()
+        raise
+    return loaded
+
+
+async def _load(plugin: Plugin, scratch: File | None, message_size: int, starter_for: StarterFor) -> Loaded:
+    wishes = [_wish(plugin, asked) for asked in plugin.asked]
+    if plugin.dialect == "python" and not plugin.isolate:
+        from gatepost.plugins.python import load  # noqa: PLC0415
+
+        return load(plugin.source, name=plugin.name, properties=plugin.properties, wishes=wishes)
+    words: dict[str, Any] = {"name": plugin.name, "wishes": wishes, "scratch": scratch, "starter": DIRECTLY}
+    try:
+        if plugin.user is not None:
+            words["starter"] = starter_for(plugin.user)
+    except PluginError as error:
+        raise PluginError(f'plugin "{plugin.name}": {error}') from None
+    if plugin.limits is not None:
+        words["limits"] = plugin.limits.made()
+    if plugin.processes is not None:
+        words["processes"] = plugin.processes
+    match plugin.dialect:
+        case "python":
+            return await _isolated(plugin, words)
+        case "mailenable":
+            return await _mailenable(plugin, words, message_size)
+        case "indimail":
+            return await _indimail(plugin, words)
+        case "program":
+            return await _program(plugin, words)
+
+
+async def _isolated(plugin: Plugin, words: dict[str, Any]) -> Loaded:
+    from gatepost.plugins.python import load_isolated  # noqa: PLC0415
+
+    return await load_isolated(plugin.source, properties=plugin.properties, env=plugin.environment, **words)
+
+
+async def _mailenable(plugin: Plugin, words: dict[str, Any], message_size: int) -> Loaded:
+    from gatepost.plugins.mailenable import load_mailenable  # noqa: PLC0415
+
+    options = None if plugin.mailenable is None else plugin.mailenable.made()
+    windows = None if plugin.windows is None else plugin.windows.made()
+    words |= {"options": options, "windows": windows, "message_size": message_size}
+    return await load_mailenable(plugin.source, env=plugin.environment, **words)
+
+
+async def _indimail(plugin: Plugin, words: dict[str, Any]) -> Loaded:
+    from gatepost.plugins.indimail import load_indimail  # noqa: PLC0415
+
+    if plugin.indimail is not None:
+        words["options"] = plugin.indimail.made()
+    return await load_indimail(plugin.source, env=plugin.environment, **words)
+
+
+async def _program(plugin: Plugin, words: dict[str, Any]) -> Loaded:
+    from gatepost.plugins.program import load_program  # noqa: PLC0415
+
+    options = None if plugin.program is None else plugin.program.made()
+    return await load_program(plugin.source, options=options, env=plugin.environment, **words)
+
+
+def _wish(plugin: Plugin, asked: Asked) -> Wish:
+    return Wish(
+        stages=tuple(asked.stages or ()),
+        rule=asked.rule,
+        when=asked.when,
+        priority=asked.priority,
+        timeout=asked.timeout,
+        on_failure=asked.on_failure,
+        shadow=plugin.shadow,
+        always=plugin.always,
+        secrets=plugin.secrets or None,
+        inline=plugin.inline,
+        may_relay=plugin.may_relay,
+    )
+
+
+__all__: Sequence[str] = ["StarterFor", "load_plugins", "only_as_ourselves"]
