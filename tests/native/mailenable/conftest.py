@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from gatepost.plugins.host import Backoff
+from gatepost.plugins.host.native import host_path
+from gatepost.plugins.host.wine import find_prefix, find_wine
 from gatepost.plugins.mailenable import MailEnableOptions, load_mailenable
 from programs import program
 
@@ -39,12 +42,34 @@ def compiled(tmp_path_factory):
     return compile
 
 
+@pytest.fixture(scope="session")
+def warm():
+    """Called before a DLL is loaded: lets Wine run as long as the tests do, so that not each of them starts it."""
+    with ExitStack() as stack:
+        made = []
+
+        async def begin():
+            if not made:
+                wine = await find_wine(64)
+                prefix = await find_prefix(wine, folder=PREFIXES)
+                command = [str(wine.loader), str(host_path("win64")), "mailenable"]
+                null = subprocess.DEVNULL
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=null, stderr=null, env=wine.environment(prefix)
+                )
+                made.append(stack.enter_context(process))  # which leaves when its standard input ends
+
+        yield begin
+
+
 @pytest.fixture
-def load(compiled, tmp_path, monkeypatch):
+def load(compiled, warm, tmp_path, monkeypatch):
     """Called with a kind and what `load_mailenable` takes: the plugin of postman.c, or the library that is given."""
     monkeypatch.setenv("GATEPOST_SECRET", "the server's own")
 
     async def loaded(kind, library=None, options=None, **more):
+        if kind == "dll":
+            await warm()
         library = library or compiled(HERE / "postman.c", kind)
         more = {"backoff": Backoff(0.05, 1.0), "grace_s": 0.2, "scratch": tmp_path, "processes": 1} | more
         more.setdefault("prefixes", PREFIXES)

@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import os
 import re
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,15 @@ import pytest
 from gatepost.plugins.host import Limits, wine
 from gatepost.plugins.host.confinement import MIB
 from gatepost.plugins.host.drive import lay
-from gatepost.plugins.host.wine import Windows, WineError, cache_folder, find_prefix, find_wine, path_there
-from gatepost.plugins.loaded import PluginError
+from gatepost.plugins.host.launched import Starters
+from gatepost.plugins.host.launching import DIRECTLY
+from gatepost.plugins.host.wine import Keeper, Windows, WineError, cache_folder, find_prefix, find_wine, path_there
+from gatepost.plugins.loaded import PluginError, Wish
 from gatepost.plugins.mailenable import loading
 from gatepost.testing import try_plugin
+from gatepost.testing.rig import Rig
 from native.mailenable.conftest import COMPILERS, HERE, PREFIXES
+from programs import MUST_BE_THERE
 
 NEEDS_WINE = pytest.mark.needs(COMPILERS["dll"], "wine64")
 NEEDS_BOTH = pytest.mark.needs(COMPILERS["dll"], COMPILERS["dll32"], "wine64")
@@ -137,11 +144,11 @@ async def test_a_wine_that_does_not_start_is_an_error_in_words(monkeypatch, tmp_
 def sham(tmp_path):
     """Called with what its wineboot does: a Wine that is a script."""
 
-    def made(script):
-        loader = tmp_path / "loader"
+    def made(script, folder=tmp_path, starter=DIRECTLY):
+        loader = folder / "loader"
         loader.write_text(f"#!/bin/sh\n{script}\n")
         loader.chmod(0o755)
-        return wine.Wine(loader, Path("/bin/true"), "wine-9.9 (Sham)")
+        return wine.Wine(loader, Path("/bin/true"), "wine-9.9 (Sham)", starter)
 
     return made
 
@@ -166,6 +173,26 @@ async def test_a_prefix_is_made_once_whoever_asks(sham, tmp_path, caplog):
     assert [record.message.partition(" prefix")[0] for record in caplog.records] == ["making Wine's", "Wine's"]
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 and not MUST_BE_THERE, reason="only root becomes somebody else; run as root, as CI does"
+)
+async def test_a_prefix_belongs_to_whom_plugins_run_as(sham):
+    """Wine runs in none that is somebody else's."""
+    starters = Starters()
+    try:
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            Path(folder).chmod(0o755)
+            starter = starters.of("nobody")
+            made = sham(WHOLE.replace('"$WINEPREFIX/../times"', "/dev/null"), Path(folder), starter)
+            kept = Path(folder) / "kept"
+            prefix = await find_prefix(made, folder=kept)
+            assert {prefix.owner(), (prefix / "system.reg").owner()} == {"nobody"}
+            assert kept.owner() == "root"
+            await starter.remove(prefix)
+    finally:
+        starters.close()
+
+
 async def test_a_prefix_that_came_out_half_is_none(sham, tmp_path):
     kept = tmp_path / "kept"
     with pytest.raises(WineError, match=r"wineboot \(exit status 1\) has left no whole prefix"):
@@ -183,6 +210,45 @@ async def test_a_folder_that_cannot_be_made_is_an_error_in_words(sham, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(WineError, match=r"Wine's prefix in .*file/kept can't be made"):
         await find_prefix(sham(WHOLE), folder=tmp_path / "file" / "kept")
+
+
+async def test_a_keeper_that_does_not_greet_is_an_error_in_words(sham, tmp_path):
+    keeper = Keeper(sham("echo no such thing >&2; exit 1"), tmp_path, Path("/host"), "mailenable")
+    with pytest.raises(OSError, match=r"Wine doesn't start: no such thing"):
+        await keeper.ready()
+    await keeper.close()
+
+
+async def test_a_keeper_is_begun_once_and_again_when_it_has_ended(sham, tmp_path):
+    log = tmp_path / "log"
+    keeper = Keeper(sham(f"echo begun >> {log}; head -c 4; exec cat > /dev/null"), tmp_path, Path("/host"), "x")
+    await asyncio.gather(*(keeper.ready() for _ in range(5)))
+    await keeper.ready()
+    assert log.read_text() == "begun\n"
+    keeper._process.kill()
+    await asyncio.wait({keeper._process.exited})
+    await keeper.ready()
+    assert log.read_text() == "begun\n" * 2
+    process = keeper._process
+    await keeper.close()
+    assert process.exited.result() == 0  # it has left by itself
+
+
+@NEEDS_WINE
+async def test_when_wines_server_dies_the_next_questions_are_answered(load, caplog):
+    """All processes of a prefix die with it; both lives begin anew, and the server with them."""
+    caplog.set_level(logging.CRITICAL)
+    plugin = await load("dll", processes=2, windows=Windows(drive_c=HERE), wishes=[Wish(timeout="30s")])
+    async with Rig([plugin]) as rig:
+        client = rig.connect()
+        await client.reply()
+        await client.command("EHLO rcptto-refuse.example")
+        await client.command("MAIL FROM:<dave@bobo.example>")
+        found = await find_wine(64)
+        environment = plugin.crew.hosts[0]._recipe.command.environment
+        subprocess.run([found.server, "-k9"], env=environment, check=False, timeout=20)
+        heard = [await client.command("RCPT TO:<ann@example.org>") for _ in range(3)]
+    assert {reply.partition(" (")[0] for reply in heard} == {"550 5.7.1 no thanks"}
 
 
 def test_prefixes_are_kept_in_the_users_cache(monkeypatch):

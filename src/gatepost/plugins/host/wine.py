@@ -132,14 +132,19 @@ class Keeper:
         await asyncio.wait(first, timeout=_RUN_S, return_when=asyncio.FIRST_COMPLETED)
         if not greeted.done() or not greeted.result():
             greeted.cancel()
+            process.kill()
+            await asyncio.wait({process.exited})
+            voice.finish_reading(process.errors)
             await self._leave()
             said = f": {voice.last[-1][:200]}" if voice.last else ""
             raise OSError(f"Wine doesn't start{said}")
 
     async def _greet(self, process: Hosting) -> bytes:
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(process.channel, encode(Hello(VERSION, self._dialect)))
-        return await loop.sock_recv(process.channel, 1024)
+        with suppress(OSError):  # it has ended
+            await loop.sock_sendall(process.channel, encode(Hello(VERSION, self._dialect)))
+            return await loop.sock_recv(process.channel, 1024)
+        return b""
 
     async def _leave(self) -> None:
         process, self._process = self._process, None

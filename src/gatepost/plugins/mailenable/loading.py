@@ -60,9 +60,11 @@ class MailEnable(Loaded):
 
     async def close(self) -> None:
         """After the last session; nothing of its processes is left."""
-        errors = await self.crew.close()
-        if self.keeper is not None:
-            await self.keeper.close()
+        try:
+            errors = await self.crew.close()
+        finally:
+            if self.keeper is not None:
+                await self.keeper.close()
         if errors:
             raise ExceptionGroup(f"plugin {self.name} couldn't be closed", errors)
 
