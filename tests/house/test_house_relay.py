@@ -47,6 +47,8 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
             route("lmtp.example", f"lmtp {LOOPBACK}:{lmtp.port}", recipients="any"),
             route("socket.example", f"lmtp {socket}", recipients="any"),
             route("down.example", f"relay {LOOPBACK}:{free_port()}", recipients="ask"),
+            f'[[route]]\nmatch = "*@[{LOOPBACK}]"\nfor = "anyone"\n'
+            f'deliver = {{ by = "mx", port = {inner.port}, allow_private = true }}\n',
             f'[[route]]\nmatch = "*"\ndeliver = "relay {LOOPBACK}:{inner.port}"\n',
         )
         with gate.running():
@@ -133,6 +135,20 @@ def test_only_who_has_authenticated_is_relayed_anywhere(town: Town) -> None:
         client.login(USER, PASSWORD)
         assert client.sendmail(USER, ["someone@elsewhere.example"], message(mark, sender=USER)) == {}
     eventually(lambda: town.inner.with_mark(mark))
+
+
+def test_by_mx_to_an_address_literal(town: Town) -> None:
+    mark = fresh_mark()
+    with town.client() as client:
+        client.ehlo()
+        client.mail(FOREIGN)
+        assert client.rcpt(f"ann@[{LOOPBACK}]")[0] == 250
+        ticket = client.data(message(mark))[1].decode().rpartition(" ")[2]
+    eventually(lambda: town.inner.with_mark(mark))
+    [(_, recipients, _)] = town.inner.with_mark(mark)
+    assert recipients == [f"ann@[{LOOPBACK}]"]
+    eventually(lambda: "  delivered " in town.gate.ask("explain", ticket))
+    assert f"  {LOOPBACK}:{town.inner.port}  250 2.0.0 taken inside" in town.gate.ask("explain", ticket)
 
 
 @pytest.mark.needs("smtp-sink", "smtp-source")

@@ -41,18 +41,23 @@ def polite(*more: tuple[str, str], offers: str = "PIPELINING") -> Script:
 class Peer:
     """The server. `heard` has the lines of each connection, `mail` the contents as they came, dots stuffed."""
 
-    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *scripts: Script, tls: ssl.SSLContext | None = None, at: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.scripts = list(scripts)
         self.heard: list[list[str]] = []
         self.mail: list[bytes] = []
         self.under_tls: list[bool] = []
         self.said = asyncio.Event()
+        self.port = port
+        self._at = at
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self, address: str = "127.0.0.1", port: int = 0) -> Peer:
-        self._server = await asyncio.start_server(self.accept, address, port)
+    async def __aenter__(self) -> Peer:
+        self._server = await asyncio.start_server(self.accept, self._at, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -66,7 +71,7 @@ class Peer:
     @property
     def host(self) -> Host:
         assert self._server is not None
-        return Host(*self._server.sockets[0].getsockname())
+        return Host(self._at, self.port)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something heard makes it true."""

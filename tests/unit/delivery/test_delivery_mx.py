@@ -14,7 +14,7 @@ from aiosmtpd.handlers import Mailbox
 
 from gatepost.delivery import Contexts, Destinations, Dialer, Maildir, Mx, Route, Routes, Security, Timeouts
 from gatepost.delivery.attempt import Answered, Letter
-from gatepost.model import Address, Bytes, Path, Recipient
+from gatepost.model import Bytes, Path, Recipient
 from gatepost.net.certificates import client_context
 from gatepost.net.mx import Exchangers
 from gatepost.wire.smtp.client_events import Phase
@@ -58,14 +58,14 @@ async def town(
     *,
     tls: ssl.SSLContext | None = None,
     contexts: Contexts | None = None,
-    own: tuple[Address, ...] = (),
     **how: object,
 ) -> AsyncIterator[Town]:
     async with AsyncExitStack() as stack:
-        peers = {address: Peer(script, tls=tls) for address, script in scripts.items()}
+        peers: dict[str, Peer] = {}
         port = 0
-        for address, peer in peers.items():
-            port = await stack.enter_async_context(_listening(peer, address, port))
+        for address, script in scripts.items():
+            peers[address] = await stack.enter_async_context(Peer(script, tls=tls, at=address, port=port))
+            port = peers[address].port
         resolver, names = await stack.enter_async_context(name_server({**ZONE, **(zone or {})}))
         made = Town(port, peers, names)
         timeouts = Timeouts(connect=2, greeting=0.5, command=0.5, data=0.5, block=0.5, end=0.5)
@@ -78,15 +78,6 @@ async def town(
             yield made
         finally:
             await made.destinations.close()
-
-
-@asynccontextmanager
-async def _listening(peer: Peer, address: str, port: int) -> AsyncIterator[int]:
-    await peer.__aenter__(address, port)
-    try:
-        yield peer.host.port
-    finally:
-        await peer.__aexit__()
 
 
 def short(answers: list[Answered]) -> list[str]:
