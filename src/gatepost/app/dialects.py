@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path as File
 from typing import Any
@@ -10,6 +11,9 @@ from gatepost.app.settings.plugins import Binding as Asked
 from gatepost.app.settings.plugins import Plugin
 from gatepost.plugins.host.launching import DIRECTLY, Starter
 from gatepost.plugins.loaded import Loaded, PluginError, Wish
+
+WINE_OF_OTHERS = File("/var/tmp")  # noqa: S108  a folder there is ours, or it isn't used
+"""Where Wine's prefixes of plugins with a user of their own are: a place they can reach that outlives a restart."""
 
 StarterFor = Callable[[str], Starter]
 """Who starts the processes of plugins that run as that user. PluginError where nobody can."""
@@ -86,6 +90,8 @@ async def _mailenable(plugin: Plugin, words: dict[str, Any], message_size: int) 
     options = None if plugin.mailenable is None else plugin.mailenable.made()
     windows = None if plugin.windows is None else plugin.windows.made()
     words |= {"options": options, "windows": windows, "message_size": message_size}
+    if plugin.user is not None:  # our own cache, as our data, is closed to others
+        words["prefixes"] = WINE_OF_OTHERS / f"gatepost-wine-{os.getuid()}-{plugin.user}"
     return await load_mailenable(plugin.source, env=plugin.environment, **words)
 
 

@@ -150,7 +150,9 @@ class Worker:
     async def _make(self, settings: Settings) -> _Prepared:
         """All that settings come to, beside what there is. Nothing is opened, nothing changes."""
         loaded = await load_plugins(
-            settings.plugin, message_size=settings.limits.message_size, starter_for=self._starters.of
+            settings.plugin,
+            message_size=settings.limits.message_size,
+            starter_for=self._starters.of,
         )
         try:
             return self._join(settings, [*loaded, *self._own_plugins])

@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -205,6 +206,8 @@ async def find_prefix(wine: Wine, windows: Windows | None = None, *, folder: Pat
     _check(surroundings)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not stat.S_ISDIR((found := folder.lstat()).st_mode) or found.st_uid != os.geteuid():
+            raise WineError(f"{folder}, where Wine's prefixes are kept, belongs to somebody else; remove it")
         if (group := wine.starter.group) is not None:
             share(str(folder), group)
         async with _locked(folder / "lock"):
