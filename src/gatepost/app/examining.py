@@ -32,6 +32,7 @@ from gatepost.plugins.host.wine import WineError, find_wine
 
 SHOWN = 12
 """Names in a line; JSON has all of them."""
+_GIVE = "give a library (.so, .dll), a .py file, or a program"
 _MAX_SOURCE = 4 * 2**20
 _MAX_FILES = 64
 _MAX_LINE = 256
@@ -116,6 +117,10 @@ def examine(file: Path) -> Examination:
     if file.is_dir():
         _folder(found, file)
         return found
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        found.what = "nothing that could be a plugin"
+        found.hindrances.append(Hindrance("it isn't a regular file", _GIVE))
+        return found
     with file.open("rb") as opened:
         begin = opened.read(_MAX_LINE)
     if file.suffix == ".py":
@@ -135,7 +140,7 @@ def _binary(found: Examination, file: Path) -> None:
         library = inspect(file)
     except NotALibrary as error:
         found.what = "nothing that could be a plugin"
-        found.hindrances.append(Hindrance(str(error), "give a library (.so, .dll), a .py file, or a program"))
+        found.hindrances.append(Hindrance(str(error), _GIVE))
         return
     system = _SYSTEMS[library.format]
     found.what = f"{system} {'library' if library.is_library else 'program'}, {library.machine}"

@@ -61,8 +61,7 @@ def checked(*, file: Path, as_json: bool) -> int:
         raise Failure(f"{file} can't be read by this user", Exit.NO_PERMISSION) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         words = (getattr(error, "strerror", None) or str(error)).lower()
-        step = "a command line's program is given by its path" if "/" not in str(file) else ""
-        raise Failure(f"{file} can't be read: {words}", Exit.NO_INPUT, next_step=step) from None
+        raise Failure(f"{file} can't be read: {words}", Exit.NO_INPUT) from None
     click.echo(json.dumps(found.plain(), indent=2) if as_json else "\n".join(found.lines()))
     if not found.hindrances:
         return Exit.OK

@@ -111,7 +111,7 @@ def missing(
     ELF: looked for in `folders` (what LD_LIBRARY_PATH would say), the run path, the loader's cache and the standard
     folders; not beside the file, where the loader doesn't look either (see `lies_beside`). PE: beside the file, in
     `folders`, in Windows's own folder of the Wine prefix, and among Wine's own (`builtin`; None: where that is
-    installed; () and no prefix: Windows's commonest are taken to be there).
+    installed; where that holds none, Windows's commonest are taken to be there).
     """
     if library.format == "elf":
         return _followed(library, _ElfSearch(library, folders))[0]
@@ -215,7 +215,7 @@ class _PeSearch:
         self._system = [] if prefix is None else list(_system_folders(prefix, library.bits))
         wine = builtin_folders(library.machine) if builtin is None else builtin
         self._system += wine
-        self._has_wine = bool(wine)
+        self._has_wine = any(_find_in(folder, "ntdll.dll", exact=False) for folder in wine)
 
     def find(self, name: str, of: Library) -> Library | bool | None:
         """As _ElfSearch.find. A name without a suffix means ".dll", as LoadLibrary has it."""
