@@ -2,7 +2,8 @@
 # A pickup program as MailEnable knows them, `program messagefilename connectortype`: drops lotteries, marks all others.
 #
 # [[plugin]]
-# source = "examples/pickup.sh"                     # dialect = "program", program = { mode = "pickup" }
+# source = "./pickup.sh"
+# program = { mode = "pickup" }
 
 cd "$GATEPOST_PICKUP/QUEUES/$2/Inbound" || exit 1
 if grep -qi '^Subject=.*lottery' "$1"; then # the command file
