@@ -42,8 +42,8 @@ from gatepost.app.supervisor import Supervisor
 launch = Launch(Path(sys.argv[1]))
 settings = launch.settings()
 configure(settings.log)
-def make(sockets):
-    return Supervisor(launch, settings, sockets, 2, stuck_s=2.0)
+def make(sockets, launcher):
+    return Supervisor(launch, settings, sockets, 2, launcher, stuck_s=2.0)
 sys.exit(asyncio.run(run(launch, settings, make, workers=2, watch=False, began=time.time())))
 """
 CLIENTS = 24

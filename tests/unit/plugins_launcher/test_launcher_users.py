@@ -378,7 +378,8 @@ async def test_who_cant_be_is_said_at_load(starters, monkeypatch):
     with pytest.raises(PluginError) as refusal:
         starters.of(USER)
     assert str(refusal.value) == (
-        f'only a server started as root can run a plugin as "{USER}"; start it as root with run_as, or take user away'
+        f'only a server started as root can run a plugin as "{USER}"; start it again, as root with run_as, or '
+        "take user away"
     )
 
 

@@ -124,8 +124,8 @@ class Starters:
             raise PluginError(f'user = "{user}" is new; whom plugins may run as is fixed when the server is started')
         if os.geteuid() != 0:
             raise PluginError(
-                f'only a server started as root can run a plugin as "{user}"; start it as root with run_as, or take '
-                "user away"
+                f'only a server started as root can run a plugin as "{user}"; start it again, as root with run_as, '
+                "or take user away"
             )
         try:
             begun = Launcher([account])
