@@ -134,7 +134,7 @@ long Execute(char *configuration, char *response) {
         snprintf(name, sizeof name, "%.*s", (int)strcspn(path, "<"), path);
         show_message(name);
     } else if (*recipient != '\0') {
-        if (strncmp(recipient, "overruns@", 9) == 0)
+        if (getenv("ZOO_GOOD") == NULL && strncmp(recipient, "overruns@", 9) == 0)
             memset(response, 'x', 8192 + 100);
         if (show_recipient(recipient, strcspn(recipient, "@<"))) {
             strcpy(response, "550 5.7.1 good mailenable says no");
