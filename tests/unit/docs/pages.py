@@ -15,6 +15,8 @@ PAGES = sorted(
         *(ROOT / "docs").rglob("*.md"),
     ]
 )
+BRING = ROOT / "docs" / "bring-your-plugin.md"
+"""Has libraries to be built, so a test of its own holds it."""
 WALKS = sorted((ROOT / "docs" / "walks").glob("*.md"))
 _FENCE = re.compile(r"^```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _TOKEN = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{6}-[0-9A-HJKMNP-TV-Z]{6}\b")
@@ -54,3 +56,14 @@ def normalised(text: str) -> str:
     for pattern, word in ((_TOKEN, "TOKEN"), (_TIME, "TIME"), (_DATE, "DATE"), (_TOOK, "MS")):
         text = pattern.sub(word, text)
     return "\n".join(" ".join(line.split()) for line in text.strip().splitlines())
+
+
+def shows(printed: str, shown: str) -> bool:
+    """Whether what is shown was printed, in that order; `…` stands for what is left out. `printed` is normalised."""
+    at = 0
+    for part in (part.strip() for part in normalised(shown).split("…")):
+        found = printed.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
