@@ -17,21 +17,30 @@ NEAR_S = 5.0  # what rings within this time has a timer of its own
 class Alarm:
     """One alarm that is set. It rings at most once, and not after `cancel`."""
 
-    __slots__ = ("_among", "_when", "ring")
+    __slots__ = ("_among", "ring")
 
-    def __init__(self, when: int, ring: Callable[[], None], among: set[Alarm]) -> None:
+    def __init__(self, ring: Callable[[], None], among: Second) -> None:
         self.ring = ring
-        self._when = when
         self._among = among
         among.add(self)
 
     def when(self) -> float:
         """The loop time at which it rings."""
-        return self._when
+        return self._among.when
 
     def cancel(self) -> None:
         """It won't ring."""
         self._among.discard(self)
+
+
+class Second(set[Alarm]):
+    """The alarms of one second, at the loop time `when`."""
+
+    __slots__ = ("when",)
+
+    def __init__(self, when: int) -> None:
+        super().__init__()
+        self.when = when
 
 
 class Alarms:
@@ -40,7 +49,7 @@ class Alarms:
     __slots__ = ("__weakref__", "_seconds")
 
     def __init__(self) -> None:
-        self._seconds: dict[int, set[Alarm]] = {}
+        self._seconds: dict[int, Second] = {}
 
     def at(self, loop: asyncio.AbstractEventLoop, when: float, ring: Callable[[], None]) -> Alarm | asyncio.TimerHandle:
         """Have `ring` called at the loop time `when`, or up to a second earlier if that is far ahead."""
@@ -49,9 +58,9 @@ class Alarms:
         second = int(when)
         among = self._seconds.get(second)
         if among is None:
-            among = self._seconds[second] = set()
+            among = self._seconds[second] = Second(second)
             loop.call_at(second, self._ring, second)
-        return Alarm(second, ring, among)
+        return Alarm(ring, among)
 
     def _ring(self, second: int) -> None:
         among = self._seconds.pop(second)

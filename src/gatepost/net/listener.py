@@ -13,6 +13,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -83,6 +84,7 @@ class Listener:
         self._sessions: set[asyncio.Task[None]] = set()
         self._failures = 0  # accepts in a row that found the system exhausted
         self._rest: asyncio.TimerHandle | None = None
+        self._latest_local = address
         self._loop.add_reader(listening.fileno(), self._accept)
 
     @property
@@ -105,7 +107,8 @@ class Listener:
     async def finished(self) -> None:
         """Waits until every session has ended; bound it with `asyncio.timeout` and cancel() the rest."""
         while self._sessions:
-            await asyncio.wait(self._sessions)
+            ended, _ = await asyncio.wait(self._sessions)
+            self._sessions -= ended  # those, too, that were cancelled before they began
 
     def cancel(self) -> None:
         """Cancels the sessions that are left; their connections are aborted."""
@@ -129,7 +132,6 @@ class Listener:
             self._failures = 0
             session = self._loop.create_task(self._session(connection, address))
             self._sessions.add(session)
-            session.add_done_callback(self._sessions.discard)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         rest = _REST_S[min(self._failures, len(_REST_S) - 1)]
@@ -146,15 +148,17 @@ class Listener:
     async def _session(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
         try:
             connection.setblocking(False)
-            local = connection.getsockname()[:2]
-            stream = Stream(self._loop, connection, Peer(_address(address[0]), address[1]), local)
-            await self._loop.connect_accepted_socket(lambda: stream, connection)
+            stream = Stream(self._loop, connection, Peer(_address(address[0]), address[1]), self._local(connection))
+            await self._loop.connect_accepted_socket(partial(_same, stream), connection)
         except OSError:
             connection.close()  # gone already
+            self._forget_session()
             return
         except asyncio.CancelledError:
             connection.close()
+            self._forget_session()
             raise
+        address = ()  # the peer has it; what a waiting session doesn't need isn't kept for it
         try:
             if self._tls is None or await self._secured(stream, self._tls):
                 await self._serve(stream)
@@ -165,6 +169,19 @@ class Listener:
             log.exception("the session with %s failed", stream.peer)
         finally:
             stream.abort()
+            self._forget_session()
+
+    def _forget_session(self) -> None:
+        """The session that is running has ended."""
+        if (session := asyncio.current_task()) is not None:
+            self._sessions.discard(session)
+
+    def _local(self, connection: socket.socket) -> tuple[str, int]:
+        """Where the connection has come in: of all that came to the same address, the same object."""
+        local: tuple[str, int] = connection.getsockname()[:2]
+        if local != self._latest_local:
+            self._latest_local = local
+        return self._latest_local
 
     async def _secured(self, stream: Stream, tls: Callable[[], ssl.SSLContext]) -> bool:
         """The handshake of implicit TLS. False where it failed, which is told here."""
@@ -183,6 +200,10 @@ class Listener:
             self._handshakes.pop(stream, None)
         stream.deadline = None
         return True
+
+
+def _same(stream: Stream) -> Stream:
+    return stream
 
 
 def _address(text: str) -> Address:

@@ -36,6 +36,8 @@ log = logging.getLogger("gatepost.serving")
 class Authentication:
     """At most one exchange at a time, and at most one success per session (RFC 4954 §4)."""
 
+    __slots__ = ("_exchange", "_machine", "_mechanism", "_place", "_session")
+
     def __init__(self, place: Place, machine: ServerSession, session: Session) -> None:
         self._place = place
         self._machine = machine

@@ -50,22 +50,41 @@ class Carrier:
         if self._task is not None:
             self._task.cancel()
 
-    async def carry(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of the work, begun in this task."""
+    @coroutine
+    def carry(self, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        """The result of the work, begun in this task: `yield from`, until the work ends or wants to leave.
+
+        A generator rather than `async def`, because every session has one for as long as it lasts.
+        """
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         if self._is_cancelled:  # between two tasks
             task.cancel()
         _carried.add(task)
+        error: BaseException | None = None
+        sent: Any = None
         try:
-            left = await _carried_on(work)
+            while True:
+                waiting_for = work.send(sent) if error is None else work.throw(error)
+                if type(waiting_for) is _Leave:
+                    break
+                error = sent = None
+                try:
+                    sent = yield waiting_for
+                except BaseException as thrown:  # noqa: BLE001  the work answers it as it likes
+                    error = thrown
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
         finally:
             _carried.discard(task)
-        if isinstance(left, _Leave):
-            self._task = None
-            return await self._follow(asyncio.get_running_loop().create_task(self.carry(work)), left.hook)
-        return left
+        self._task = None
+        successor = asyncio.get_running_loop().create_task(self._carry_on(work))
+        return (yield from self._follow(successor, waiting_for.hook).__await__())
+
+    async def _carry_on(self, work: Coroutine[Any, Any, T]) -> T:
+        return await self.carry(work)
 
     async def _follow(self, successor: asyncio.Task[T], hook: asyncio.Task[Any]) -> T:
         """The work's result, from the task it is in now. Cancellations are for the hook as long as there is one."""
@@ -76,23 +95,3 @@ class Carrier:
                 if hook.done():
                     self.cancel()
         return successor.result()
-
-
-@coroutine
-def _carried_on(work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T | _Leave]:
-    """`yield from`, until the work ends or wants to leave."""
-    error: BaseException | None = None
-    sent: Any = None
-    try:
-        while True:
-            waiting_for = work.send(sent) if error is None else work.throw(error)
-            if type(waiting_for) is _Leave:
-                return waiting_for
-            error = sent = None
-            try:
-                sent = yield waiting_for
-            except BaseException as thrown:  # noqa: BLE001  the work answers it as it likes
-                error = thrown
-    except StopIteration as stop:
-        result: T = stop.value
-        return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from gatepost.hooks.session import Holder
 from gatepost.serving.patience import LoopPatience
@@ -26,13 +27,13 @@ class Closings:
     def __init__(self, patience: LoopPatience, token: str) -> None:
         self._patience = patience
         self._token = token
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: Sequence[asyncio.Task[None]] = ()
 
     def close(self, belongings: Holder) -> None:
         """Begin to close; nobody gets anything of it from here on."""
         if belongings.seal():
-            self._tasks = [task for task in self._tasks if not task.done()]
-            self._tasks.append(self._patience.spawn(self._closed(belongings)))
+            under_way = [task for task in self._tasks if not task.done()]
+            self._tasks = [*under_way, self._patience.spawn(self._closed(belongings))]
 
     async def settled(self) -> None:
         """Wait until everything is closed, or its time is over."""

@@ -63,6 +63,14 @@ _UNASKED: tuple[Verdict, str] = (PROCEED, "house")
 class Mailing:
     """At most one transaction at a time. Invariant: a draft that was begun is discarded exactly once."""
 
+    # fmt: off
+    __slots__ = (
+        "_began", "_closings", "_count", "_early", "_heard", "_intake", "_is_data_asked", "_late", "_late_by", "_loop",
+        "_machine", "_mail", "_place", "_received", "_section", "_session", "_unheard", "accepted", "awaits_content",
+        "content_deadline", "is_committing", "transaction",
+    )
+    # fmt: on
+
     def __init__(self, place: Place, machine: ServerSession, session: Session, closings: Closings) -> None:
         self._place = place
         self._closings = closings

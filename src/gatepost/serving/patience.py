@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Generator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -33,16 +33,20 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
+        self._zone: tzinfo | None = UTC
         self._offset_s = 0
         self._look_again = 0.0
 
     def now(self) -> datetime:
-        return datetime.now(UTC).astimezone()
+        now, _ = self.unix()
+        return datetime.fromtimestamp(now, self._zone)
 
     def unix(self) -> tuple[float, int]:
         now = time.time()
         if now >= self._look_again:  # daylight saving begins and ends on a minute
-            offset = datetime.fromtimestamp(now).astimezone().utcoffset()
+            local = datetime.fromtimestamp(now).astimezone()
+            offset = local.utcoffset()
+            self._zone = local.tzinfo
             self._offset_s = 0 if offset is None else int(offset.total_seconds())
             self._look_again = now - now % 60 + 60
         return now, self._offset_s

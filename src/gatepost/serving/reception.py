@@ -18,6 +18,7 @@ from gatepost.hooks.notices import Disconnected
 from gatepost.hooks.questions import Outcome, Question
 from gatepost.hooks.replies import refusal
 from gatepost.hooks.session import Session, Standing
+from gatepost.hooks.transaction import Transaction
 from gatepost.hooks.verdicts import Converse, Hangup, Proceed, Refuse, Respond
 from gatepost.model import Peer, Reply
 from gatepost.net import ConnectionLost, DeadlinePassed, HandshakeFailed, Stream
@@ -47,7 +48,17 @@ START_NOW = Reply(220, "2.0.0", "go ahead")
 
 
 class Reception:
-    """Serves one connection. Invariant: a question is always answered before the next event is taken."""
+    """Serves one connection. Invariant: a question is always answered before the next event is taken.
+
+    What only mail and AUTH need is made for the first of them: a session may be idle from beginning to end.
+    """
+
+    # fmt: off
+    __slots__ = (
+        "_authentication", "_carrier", "_clean", "_closings", "_converses", "_is_going_down", "_is_running", "_mailing",
+        "ending", "is_idle", "machine", "place", "session", "stream",
+    )
+    # fmt: on
 
     def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
         self.place = place
@@ -55,7 +66,7 @@ class Reception:
         self.machine = ServerSession(place.profile, tls=tls)
         peer = stream.peer
         if place.lookup is not None:
-            peer = Peer(peer.address, peer.port, place.lookup)
+            peer = stream.peer = Peer(peer.address, peer.port, place.lookup)
         self.session = Session(
             id=place.tokens.next(),
             listener=place.listener,
@@ -67,8 +78,8 @@ class Reception:
             tls=stream.tls,
         )
         self._closings = Closings(place.patience, self.session.id)
-        self.mailing = Mailing(place, self.machine, self.session, self._closings)
-        self.authentication = Authentication(place, self.machine, self.session)
+        self._mailing: Mailing | None = None
+        self._authentication: Authentication | None = None
         self.is_idle = True
         """Between transactions, waiting for the client: the moment to end it when the server goes down."""
         self.ending = ""
@@ -78,6 +89,20 @@ class Reception:
         self._is_going_down = False
         self._converses: Binding | None = None
         self._clean = False
+
+    @property
+    def mailing(self) -> Mailing:
+        """The session's transactions."""
+        if self._mailing is None:
+            self._mailing = Mailing(self.place, self.machine, self.session, self._closings)
+        return self._mailing
+
+    @property
+    def authentication(self) -> Authentication:
+        """The session's AUTH exchanges."""
+        if self._authentication is None:
+            self._authentication = Authentication(self.place, self.machine, self.session)
+        return self._authentication
 
     async def run(self) -> None:
         """Serve until the end. Whatever happens, everything that was begun is closed once."""
@@ -129,11 +154,11 @@ class Reception:
     def cut_off(self) -> None:
         """The time for finishing is over: end the session wherever it is, but for a commit under way."""
         self._is_going_down = True
-        if self._is_running and not self.mailing.is_committing:
+        if self._is_running and not self._is_committing:
             self._carrier.cancel()
 
     async def _serve(self) -> str:
-        machine, stream, mailing, timeouts = self.machine, self.stream, self.mailing, self.place.timeouts
+        machine, stream, timeouts = self.machine, self.stream, self.place.timeouts
         loop_time = asyncio.get_running_loop().time
         handlers = _HANDLERS
         has_moved = True
@@ -144,33 +169,37 @@ class Reception:
                 has_moved = True
                 await handlers[type(event)](self, event)
                 continue
+            mailing = self._mailing
+            arriving = mailing if mailing is not None and mailing.awaits_content else None
             due = machine.data_to_send()
-            farewell = mailing.farewell() if mailing.awaits_content else None
+            farewell = arriving.farewell() if arriving is not None else None
             if farewell is not None:
                 due += encode(farewell)
             if due:
                 stream.write(due)
+                due = b""  # nothing is kept for nothing while the client is waited for
                 stream.deadline = loop_time() + timeouts.flush
                 await stream.drain()
             if farewell is not None or machine.wants_close:
                 return "quit" if self._clean else "closed"
-            is_open = mailing.is_open
+            is_open = mailing is not None and mailing.is_open
             if self._is_going_down and not is_open:
                 raise asyncio.CancelledError
-            if mailing.awaits_content:
-                await mailing.ready()
+            if arriving is not None:
+                await arriving.ready()
             if has_moved:  # attack R6: the time is for the whole command, and isn't renewed by pieces of it
-                now, has_moved = loop_time(), False
-                if mailing.awaits_content:
-                    stream.deadline = min(now + timeouts.content_piece, mailing.content_deadline)
+                has_moved = False
+                if arriving is None:
+                    stream.deadline = loop_time() + timeouts.command
                 else:
-                    stream.deadline = now + timeouts.command
+                    stream.deadline = min(loop_time() + timeouts.content_piece, arriving.content_deadline)
             self.is_idle = not is_open
             data = await stream.receive()
             self.is_idle = False
-            if data:
+            if data and mailing is not None:
                 mailing.heard_from_client()
             machine.receive(data)
+            data = b""
 
     async def _ask(self, question: Question) -> Outcome:
         return await self.place.dispatcher.ask(question)
@@ -225,14 +254,14 @@ class Reception:
                     return
                 case _:
                     greeting = outcome.pending
-        self.mailing.forget()  # attack S7: only now, a refused EHLO leaves the transaction alone
+        self._forget()  # attack S7: only now, a refused EHLO leaves the transaction alone
         session.helo = event.name
         self.place.recorder.record(session.id, "hello", {"name": event.name, "verb": event.verb.value})
         machine.answer_hello(greeting, capabilities)
 
     async def _start_tls(self, event: events.StartTls) -> None:
         machine, stream, place, session = self.machine, self.stream, self.place, self.session
-        self.mailing.forget()
+        self._forget()
         machine.answer(START_NOW)
         while (told := machine.next_event()) is not events.NEED_DATA:  # the Reply stage, if somebody is bound to it
             await _HANDLERS[type(told)](self, told)
@@ -257,7 +286,7 @@ class Reception:
         place.recorder.record(session.id, "tls", {"version": tls.version, "cipher": tls.cipher})
 
     async def _reset(self, event: events.Reset) -> None:
-        self.mailing.forget()
+        self._forget()
         self.machine.answer(OK)
 
     async def _noop(self, event: events.Noop) -> None:
@@ -293,7 +322,7 @@ class Reception:
 
     async def _line(self, event: events.Line) -> None:
         line = event.line.decode("utf-8", "replace")
-        question = Question(stages.Command, self.session, OK, self.mailing.transaction, {"line": line})
+        question = Question(stages.Command, self.session, OK, self._transaction, {"line": line})
         await self._answer_command(await self._ask(question), line)
 
     async def _blob(self, event: events.Blob) -> None:
@@ -304,7 +333,7 @@ class Reception:
             self.machine.proceed()
             return
         facts = {"line": "", "blob": event.data}
-        question = Question(stages.Command, self.session, OK, self.mailing.transaction, facts)
+        question = Question(stages.Command, self.session, OK, self._transaction, facts)
         outcome = await self.place.dispatcher.ask_again(question, binding)
         if isinstance(outcome.verdict, Proceed) and not event.last:
             self.machine.proceed()  # and it goes on listening
@@ -339,7 +368,7 @@ class Reception:
                 machine.answer(OK)  # nobody may be left waiting for a reply
 
     async def _replying(self, event: events.Replying) -> None:
-        outcome = await self._ask(Question(stages.Replying, self.session, event.reply, self.mailing.transaction))
+        outcome = await self._ask(Question(stages.Replying, self.session, event.reply, self._transaction))
         reply = outcome.pending
         match outcome.verdict:
             case Respond(said) if said.code // 100 == reply.code // 100:
@@ -354,6 +383,18 @@ class Reception:
         self.machine.answer(reply)
 
     # ── endings ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _is_committing(self) -> bool:
+        return self._mailing is not None and self._mailing.is_committing
+
+    @property
+    def _transaction(self) -> Transaction | None:
+        return None if self._mailing is None else self._mailing.transaction
+
+    def _forget(self) -> None:
+        if self._mailing is not None:
+            self._mailing.forget()
 
     def _verbatim(self, outcome: Outcome) -> bool:
         return self.place.policy.verbatim or (outcome.binding is not None and outcome.binding.verbatim)
@@ -381,7 +422,7 @@ class Reception:
 
     def _lost(self) -> None:
         """The peer is gone. Only before the hand-over to the writer does that cancel anything."""
-        if self._is_running and not self.mailing.is_committing:
+        if self._is_running and not self._is_committing:
             self._carrier.cancel()
 
     async def _end(self, ending: str) -> None:
@@ -389,9 +430,11 @@ class Reception:
         self.ending = ending
         place.counter.leave(session.peer.address)
         try:
-            await self.mailing.end(unheard=ending != "quit")
+            if self._mailing is not None:
+                await self._mailing.end(unheard=ending != "quit")
             self._closings.close(session.holder)
-            place.recorder.record(session.id, "end", {"how": ending, "messages": self.mailing.accepted})
+            accepted = 0 if self._mailing is None else self._mailing.accepted
+            place.recorder.record(session.id, "end", {"how": ending, "messages": accepted})
             place.tell(Disconnected(place.dispatcher.server, session, self._clean))
         finally:
             if ending == "lost":

@@ -57,8 +57,8 @@ class Conversation(ABC):
         self._output = b""
         self._question: Question | None = None
         self._settle: Callable[[Reply], None] | None = None
-        self._unsaid: list[_Unsaid] = []
-        self._told: list[ev.Told] = []
+        self._unsaid: tuple[_Unsaid, ...] = ()
+        self._told: tuple[ev.Told, ...] = ()
         self._errors = 0
         self._clean = False
         self._ended = False
@@ -81,7 +81,9 @@ class Conversation(ABC):
             if self._unsaid:
                 return self._ask(ev.Replying(self._unsaid[0].reply), self._replying_answered)
             if self._told:
-                return self._told.pop(0)
+                told, *rest = self._told
+                self._told = tuple(rest)
+                return told
             event = self._steps[self.state](self)
             if event is not None:
                 return event
@@ -163,7 +165,7 @@ class Conversation(ABC):
             reply = complete(reply, positive)
         if self.profile.ask_replies:
             fixed = 300 <= reply.code < 400 or self.state is State.TLS
-            self._unsaid.append(_Unsaid(reply, self.smtputf8, fixed, bare))
+            self._unsaid += (_Unsaid(reply, self.smtputf8, fixed, bare),)
         else:
             self._output += encode(reply, smtputf8=self.smtputf8)
 
@@ -216,7 +218,8 @@ class Conversation(ABC):
         return self._refuse(raw[:-1], no.BARE_NEWLINE)
 
     def _replying_answered(self, final: Reply) -> None:
-        unsaid = self._unsaid.pop(0)
+        unsaid, *rest = self._unsaid
+        self._unsaid = tuple(rest)
         if final.code == 421:
             self._close(clean=False)
         elif unsaid.fixed:

@@ -45,7 +45,10 @@ class Input:
             self._skipping = True
             self._skip()
             return data[at : at + limit + 1]
-        self._at = end
+        if end == len(data):
+            self._data, self._at = b"", 0
+        else:
+            self._at = end
         return data[at : end if end - at <= limit else at + limit + 1]
 
     def line_part(self, most: int) -> bytes:

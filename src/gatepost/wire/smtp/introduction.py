@@ -124,7 +124,7 @@ class Introduction(Conversation):
             self.state = State.REFUSED
             self._say(reply, bare=True)
         elif self._input:
-            self._told.append(self._turn_away(self._input.peek(SHOWN), no.EARLY_TALKER))
+            self._told += (self._turn_away(self._input.peek(SHOWN), no.EARLY_TALKER),)
         else:
             self.state = State.START
             self._say(Reply(220, "", self._named(reply.text)), bare=True)  # rfc2034#4: no status here
@@ -141,6 +141,7 @@ class Introduction(Conversation):
             self.extended = hello.verb is not Verb.HELO
             text = self._named(reply.lines[0])
             reply = Reply(250, "", "\n".join((text, *capabilities)) if self.extended else text)
+        self._question = None  # whose name would be kept for as long as the client is idle
         self._say(reply, bare=True)
 
     def _named(self, text: str) -> str:

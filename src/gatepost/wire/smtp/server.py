@@ -319,7 +319,7 @@ class ServerSession(Introduction):
             self._end_transaction()
             self._say(reply)
         elif self._input:
-            self._told.append(self._turn_away(b"DATA", no.NOT_SYNCHRONISED))
+            self._told += (self._turn_away(b"DATA", no.NOT_SYNCHRONISED),)
         else:
             self._data_asked = True
             self._content = Content(self.profile)
