@@ -31,19 +31,21 @@ async def load_plugins(
     wanted: Iterable[Plugin],
     *,
     scratch: File | None = None,
+    data: File | None = None,
     message_size: int = 0,
     starter_for: StarterFor = only_as_ourselves,
 ) -> list[Loaded]:
     """The plugins that settings name, in their order. PluginError says which can't be used, and why.
 
     Those with processes have them from now on, so all have to be closed. `scratch`: where their content travels;
-    `message_size`: the most octets of a message they may rewrite, 0 for no limit.
+    `data`: the server's folder, where Wine is kept if its user has no home; `message_size`: the most octets of a
+    message they may rewrite, 0 for no limit.
     """
     loaded: list[Loaded] = []
     try:
         for plugin in wanted:
             if plugin.enabled:
-                loaded.append(await _load(plugin, scratch, message_size, starter_for))
+                loaded.append(await _load(plugin, scratch, data, message_size, starter_for))
     except BaseException:
         for one in reversed(loaded):
             await one.close()
@@ -51,7 +53,9 @@ async def load_plugins(
     return loaded
 
 
-async def _load(plugin: Plugin, scratch: File | None, message_size: int, starter_for: StarterFor) -> Loaded:
+async def _load(
+    plugin: Plugin, scratch: File | None, data: File | None, message_size: int, starter_for: StarterFor
+) -> Loaded:
     wishes = [_wish(plugin, asked) for asked in plugin.asked]
     if plugin.dialect == "python" and not plugin.isolate:
         from gatepost.plugins.python import load  # noqa: PLC0415
@@ -71,7 +75,7 @@ async def _load(plugin: Plugin, scratch: File | None, message_size: int, starter
         case "python":
             return await _isolated(plugin, words)
         case "mailenable":
-            return await _mailenable(plugin, words, message_size)
+            return await _mailenable(plugin, words, data, message_size)
         case "indimail":
             return await _indimail(plugin, words)
         case "program":
@@ -84,15 +88,22 @@ async def _isolated(plugin: Plugin, words: dict[str, Any]) -> Loaded:
     return await load_isolated(plugin.source, properties=plugin.properties, env=plugin.environment, **words)
 
 
-async def _mailenable(plugin: Plugin, words: dict[str, Any], message_size: int) -> Loaded:
+async def _mailenable(plugin: Plugin, words: dict[str, Any], data: File | None, message_size: int) -> Loaded:
     from gatepost.plugins.mailenable import load_mailenable  # noqa: PLC0415
 
     options = None if plugin.mailenable is None else plugin.mailenable.made()
     windows = None if plugin.windows is None else plugin.windows.made()
     words |= {"options": options, "windows": windows, "message_size": message_size}
-    if plugin.user is not None:  # our own cache, as our data, is closed to others
-        words["prefixes"] = WINE_OF_OTHERS / f"gatepost-wine-{os.getuid()}-{plugin.user}"
+    words["prefixes"] = wine_prefixes(plugin.user, data)
     return await load_mailenable(plugin.source, env=plugin.environment, **words)
+
+
+def wine_prefixes(user: str | None, data: File | None) -> File | None:
+    """Where Wine's prefixes are kept for plugins that run as `user`; None: in our user's cache."""
+    if user is not None:  # our cache, as our data, is closed to others
+        return WINE_OF_OTHERS / f"gatepost-wine-{os.getuid()}-{user}"
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME", "")
+    return None if data is None or os.access(home, os.W_OK) else data / "wine"
 
 
 async def _indimail(plugin: Plugin, words: dict[str, Any]) -> Loaded:
@@ -126,4 +137,4 @@ def _wish(plugin: Plugin, asked: Asked) -> Wish:
     )
 
 
-__all__: Sequence[str] = ["StarterFor", "load_plugins", "only_as_ourselves"]
+__all__: Sequence[str] = ["StarterFor", "load_plugins", "only_as_ourselves", "wine_prefixes"]

@@ -31,6 +31,7 @@ class Identity:
     user: str
     uid: int
     gid: int
+    home: str = "/"
 
     @classmethod
     def of(cls, run_as: str) -> Identity:
@@ -41,7 +42,7 @@ class Identity:
             gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
         except KeyError as error:
             raise PrivilegeError(f'run_as = "{run_as}": there is no such user or group') from error
-        return cls(user, entry.pw_uid, gid)
+        return cls(user, entry.pw_uid, gid, entry.pw_dir)
 
 
 def begin_launcher(settings: Settings, workers: int) -> Launcher | None:
@@ -76,5 +77,7 @@ def drop(run_as: str | None, data: Path | None, groups: Iterable[int] = ()) -> N
     os.setgroups(sorted({*os.getgroups(), *groups}))
     os.setgid(identity.gid)
     os.setuid(identity.uid)
+    os.environ.update(HOME=identity.home, USER=identity.user, LOGNAME=identity.user)  # plugins get it from us
+    os.environ.pop("XDG_CACHE_HOME", None)
     if os.geteuid() != identity.uid or os.getegid() != identity.gid:
         raise PrivilegeError(f"the system doesn't let us become {run_as}")

@@ -151,6 +151,7 @@ class Worker:
         """All that settings come to, beside what there is. Nothing is opened, nothing changes."""
         loaded = await load_plugins(
             settings.plugin,
+            data=settings.data,
             message_size=settings.limits.message_size,
             starter_for=self._starters.of,
         )
