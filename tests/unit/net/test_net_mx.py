@@ -127,6 +127,17 @@ async def test_we_are_known_behind_an_alias_and_as_a_literal():
     assert str(await find("[IPv6:::ffff:5.9.9.9]", own=("5.9.9.9",))).startswith("554 5.4.6")
 
 
+async def test_we_are_known_in_the_clothes_of_ipv6():
+    zone: Zone = {"dressed.example": {"AAAA": ["::ffff:5.9.9.9"]}, **mx("10 dressed.example.")}
+    assert str(await find("d.example", zone, own=("5.9.9.9",))).startswith("554 5.4.6")
+    assert await find("d.example", zone) == ["dressed.example: 5.9.9.9"]
+
+
+async def test_servers_behind_a_translator_are_reached():
+    zone: Zone = {"far.example": {"AAAA": ["64:ff9b::5.5.5.1"]}, **mx("10 far.example.")}
+    assert await find("d.example", zone) == ["far.example: 64:ff9b::505:501"]
+
+
 async def test_a_loop_is_not_certain_while_a_better_server_cannot_be_looked_up():
     records = mx("10 broken.isp.net.", "20 us.isp.net.")
     assert str(await find("d.example", records, own=("5.9.9.9",))).startswith("451 4.4.3")
@@ -307,6 +318,8 @@ async def test_D7_we_are_known_by_either_spelling():
     zone = mx("10 xn--mx-gka.isp.net.")
     for name in ("mxö.isp.net", "xn--mx-gka.isp.net", "XN--MX-GKA.isp.net."):
         assert str(await find("d.example", zone, names=(name,))).startswith("554 5.4.6")
+        implicit: Zone = {"xn--mx-gka.isp.net": {"A": ["5.5.5.9"]}}
+        assert str(await find("MXÖ.isp.net", implicit, names=(name,))).startswith("554 5.4.6")
 
 
 async def test_D7_labels_that_are_none_are_permanent():
