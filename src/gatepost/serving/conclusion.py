@@ -202,7 +202,7 @@ def each_hears(
 def with_ticket(reply: Reply, ticket: str) -> Reply:
     """The reply with the ticket at its end, for which the text makes room."""
     room = MAX_LINE - len("250 ") - len(reply.status) - len(" , ") - len(ticket)
-    *lines, last = reply.lines
+    before, newline, last = reply.text.rpartition("\n")
     if len(last) * 4 > room:
         last = last.encode("utf-8", "replace")[:room].decode("utf-8", "ignore")
-    return reply.with_text("\n".join((*lines, f"{last}, {ticket}")))
+    return reply.with_text(f"{before}{newline}{last}, {ticket}")
