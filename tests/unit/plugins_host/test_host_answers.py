@@ -153,7 +153,8 @@ async def test_small_content_rests_in_memory_while_there_is_room(tmp_path):
 
 
 async def test_what_a_killed_house_left_is_swept(tmp_path):
-    killed, living, young, strange = Scratch(tmp_path), Scratch(tmp_path), Scratch(tmp_path), tmp_path / "gatepost-link"
+    killed, living, young = Scratch(tmp_path), Scratch(tmp_path), Scratch(tmp_path)
+    strange = tmp_path / "gatepost-scratch-link"
     strange.symlink_to(living.folder)
     (killed.folder / "1").write_text("content")
     for scratch in (killed, young):

@@ -28,7 +28,7 @@ from gatepost.store.blobs import FileBlob
 
 SMALL = 64 * 1024
 """Octets up to which content is written in the loop, and an answer's octets stay in its frame."""
-_PREFIX = "gatepost-"
+_PREFIX = "gatepost-scratch-"  # of these folders alone: what has it is removed one day
 _YOUNG_S = 60.0
 LARGEST = 1024 * 1024 * 1024  # octets handed back in one file
 
