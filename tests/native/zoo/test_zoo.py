@@ -196,6 +196,5 @@ def animals_of(sessions):
     wild = [mail for mail in mails if mail["animal"] != "tame"]
     tame = [mail for mail in mails if mail["animal"] == "tame"]
     passed = sum(mail["accepted"] for mail in tame)
-    return (
-        f"{len(wild)} animals; {passed} of {len(tame)} mails that their plugins were asked about beside were answered"
-    )
+    assert passed > len(tame) / 2  # the innocent are asked about once more
+    return f"{len(wild)} animals, {passed} of {len(tame)} tame ones of the same plugins answered"
