@@ -65,7 +65,7 @@ def report(rounds: int = 3, seconds: float = 4.0) -> str:
 
 def shown(rates: dict[str, list[float]], cpus: dict[str, list[float]]) -> str:
     lines = [
-        "| 4 KiB, kept connections | messages/s | ratio | CPU per message | more than without |",
+        "| 4 KiB, kept connections | messages/s | ratio | CPU per message | ratio by CPU |",
         "|---|" + "---:|" * 4,
     ]
     bare = next(iter(VARIANTS))
