@@ -7,10 +7,7 @@ on, if it returned success; a plugin that fails, whatever it has written, has wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Protocol
-
-import msgspec
 
 from gatepost.content.difference import differences
 from gatepost.hooks import stages
@@ -20,7 +17,7 @@ from gatepost.hooks.verdicts import PROCEED, Refuse, Verdict
 from gatepost.model import Blob, ReplaceMessage, Reply
 from gatepost.plugins.loaded import Exchange, Loaded
 from gatepost.plugins.mailenable.answers import describe, understand
-from gatepost.plugins.mailenable.configuration import configuration, pending
+from gatepost.plugins.mailenable.configuration import passing, pending
 from gatepost.plugins.mailenable.options import MailEnableOptions
 from gatepost.wire.host import Answer
 
@@ -87,13 +84,6 @@ class Calling:
             loaded.on_exchange(Exchange(loaded.name, call.event.name, call.passed, returned))
 
 
-class _Answered(msgspec.Struct):
-    """What a host says of a call."""
-
-    returned: int
-    response: bytes
-
-
 class _Call:
     """One call's text, as passed and as returned."""
 
@@ -104,21 +94,21 @@ class _Call:
         self.response = ""
         self._options = options
         self._charset = options.charset
-        self._reply = pending(event.reply).encode(self._charset, "replace")[: options.response_size - 1]
+        self._pending = pending(event.reply)
+        self._reply = self._pending.encode(self._charset, "replace")[: options.response_size - 1]
         self.prefilled = self._reply.decode(self._charset, "replace")
 
-    def facts(self, path: str | None) -> Mapping[str, Any]:
+    def facts(self, path: str | None) -> dict[str, Any]:
         """What the host passes, for a file at `path`."""
-        self.passed = configuration(self.event, self._options, path)
+        self.passed = passing(self.event, self._options, self._pending, path)
         return {"configuration": self.passed.encode(self._charset, "replace"), "response": self._reply}
 
     def hear(self, answer: Answer) -> None:
         """AnswerError if the host has said something else."""
-        try:
-            told = msgspec.convert(answer.verdict, _Answered)
-        except msgspec.ValidationError as error:
-            raise AnswerError(f"its host answered nonsense: {error}") from None
-        self.returned, self.response = told.returned, told.response.decode(self._charset, "replace")
+        returned, response = answer.verdict.get("returned"), answer.verdict.get("response")
+        if type(returned) is not int or type(response) is not bytes:
+            raise AnswerError(f"its host answered nonsense: {str(answer.verdict)[:80]}")
+        self.returned, self.response = returned, response.decode(self._charset, "replace")
 
     @property
     def outcome(self) -> str:

@@ -7,10 +7,13 @@ path has in ordinary mail. Where the guide spells an element in several ways, al
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from gatepost.hooks import stages
 from gatepost.model import Path, Recipient, Reply
+from gatepost.model.peer import Address
 from gatepost.plugins.mailenable.options import MailEnableOptions
 
 COMMANDS: dict[type[stages.Event], str] = {
@@ -21,13 +24,53 @@ COMMANDS: dict[type[stages.Event], str] = {
 }
 """The moments a plugin is called at, by what it is told they are."""
 
-END = "\r\n"
+_escaped = re.compile("[&<>]").search
 
 
 def configuration(event: stages.Transaction, options: MailEnableOptions, path: str | None = None) -> str:
     """The whole text for this event; `path` is the message's file as the plugin knows it (end-of-data)."""
-    lines = [f"  <{name}>{clean(value)}</{name}>" for name, value in _elements(event, options, path)]
-    return END.join(("<scriptconfig>", *lines, "</scriptconfig>"))
+    return passing(event, options, pending(event.reply), path)
+
+
+def passing(event: stages.Transaction, options: MailEnableOptions, response: str, path: str | None) -> str:
+    """The same, for who knows the pending reply already. Written out in one piece, since every question pays for it."""
+    session, kind = event.session, type(event)
+    recipients = list(iter(event.recipients))  # an iterator has no length that list() would ask for
+    current = event.recipient if isinstance(event, stages.Recipient) else None
+    if current is not None and current not in recipients:
+        recipients.append(current)
+    user, helo, is_null = session.user, clean(session.helo), "0" if event.sender else "1"
+    office = clean(_postoffice(options, user, current or (recipients[0] if recipients else None)))
+    command = options.mailfrom_name if kind is stages.Sender else COMMANDS[kind]
+    content = told = last = ""
+    if kind is stages.Message:
+        ticket = "" if event.transaction is None else str(event.transaction.ticket)
+        content = (
+            f"  <user>{clean(user or '')}</user>\r\n"
+            f"  <messageid>{clean(ticket)}</messageid>\r\n"
+            f"  <messagepath>{clean(path or '')}</messagepath>\r\n"
+        )
+    if kind is not stages.Sender:
+        told = f"  <recipients>{clean(_list(recipients))}</recipients>\r\n"
+    if current is not None:
+        last = f"  <recipient>{clean(current.address)}</recipient>\r\n"
+    return (
+        "<scriptconfig>\r\n"
+        f"  <smtpcommand>{command}</smtpcommand>\r\n"
+        f"  <ipaddress>{_text(session.peer.address)}</ipaddress>\r\n"
+        f"  <postoffice>{office}</postoffice>\r\n"
+        f"{content}"
+        f"  <sender>{clean(smtp_address(event.sender))}</sender>\r\n"
+        f"  <helo>{helo}</helo>\r\n"
+        f"  <heloo>{helo}</heloo>\r\n"
+        f"  <hel>{helo}</hel>\r\n"
+        f"  <senderauth>{'0' if user is None else '1'}</senderauth>\r\n"
+        f"  <ndr>{is_null}</ndr>\r\n"
+        f"  <nrd>{is_null}</nrd>\r\n"
+        f"  <response>{clean(response)}</response>\r\n"
+        f"{told}{last}"
+        "</scriptconfig>"
+    )
 
 
 def pending(reply: Reply) -> str:
@@ -44,38 +87,14 @@ def clean(value: str) -> str:
     """A value that can't end its element, its line or the text."""
     if not value.isprintable():
         value = "".join(c if c.isprintable() else " " for c in value)
+    elif _escaped(value) is None:
+        return value
     return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _elements(event: stages.Transaction, options: MailEnableOptions, path: str | None) -> list[tuple[str, str]]:
-    session = event.session
-    recipients = list(event.recipients)
-    current = event.recipient if isinstance(event, stages.Recipient) else None
-    if current is not None and current not in recipients:
-        recipients.append(current)
-    is_mail = isinstance(event, stages.Sender)
-    helo, is_null = session.helo, "0" if event.sender else "1"
-    elements = [
-        ("smtpcommand", options.mailfrom_name if is_mail else COMMANDS[type(event)]),
-        ("ipaddress", str(session.peer.address)),
-        ("postoffice", _postoffice(options, session.user, current or (recipients[0] if recipients else None))),
-        ("sender", smtp_address(event.sender)),
-        ("helo", helo),
-        ("heloo", helo),
-        ("hel", helo),
-        ("senderauth", "0" if session.user is None else "1"),
-        ("ndr", is_null),
-        ("nrd", is_null),
-        ("response", pending(event.reply)),
-    ]
-    if not is_mail:
-        elements.append(("recipients", _list(recipients)))
-    if current is not None:
-        elements.append(("recipient", current.address))
-    if isinstance(event, stages.Message):
-        ticket = "" if event.transaction is None else str(event.transaction.ticket)
-        elements[3:3] = [("user", session.user or ""), ("messageid", ticket), ("messagepath", path or "")]
-    return elements
+@lru_cache(maxsize=1024)
+def _text(address: Address) -> str:
+    return clean(str(address))
 
 
 def _list(recipients: Iterable[Recipient]) -> str:
