@@ -40,25 +40,30 @@ class Decoder(Generic[F]):
         if self._is_broken:
             return []
         buffer = self._buffer
-        buffer += data
+        if buffer:
+            buffer += data
+            data = buffer
         frames: list[F | FrameError] = []
-        start, end = 0, len(buffer)
+        start, end = 0, len(data)
         while end - start >= PREFIX:
-            length = int.from_bytes(buffer[start : start + PREFIX], "big")
+            first = start + PREFIX
+            length = int.from_bytes(data[start:first], "big")
             if not 0 < length <= LIMIT:
-                frames.append(FrameError(f"a frame of {length} octets; between 1 and {LIMIT} are allowed"))
+                frame: F | FrameError = FrameError(f"a frame of {length} octets; between 1 and {LIMIT} are allowed")
+            elif end - first < length:
                 break
-            if end - start - PREFIX < length:
-                break
-            start += PREFIX + length
-            frames.append(self._decode(bytes(buffer[start - length : start])))
-            if isinstance(frames[-1], FrameError):
-                break
-        if frames and isinstance(frames[-1], FrameError):
-            self._is_broken = True
-            buffer.clear()
-        else:
+            else:
+                start = first + length
+                frame = self._decode(bytes(data[first:start]))
+            frames.append(frame)
+            if type(frame) is FrameError:
+                self._is_broken = True
+                buffer.clear()
+                return frames
+        if data is buffer:
             del buffer[:start]
+        elif start < end:  # most often whole frames come, and nothing has to be kept
+            buffer += data[start:]
         return frames
 
     def finish(self) -> FrameError | None:

@@ -34,7 +34,7 @@ from gatepost.plugins.host.scratch import Scratch, rewritten, sweep
 from gatepost.plugins.host.supervision import Host
 from gatepost.wire.host import Answer, SessionEnded, Told
 
-Facts = Callable[[str | None], Mapping[str, Any]]
+Facts = Callable[[str | None], dict[str, Any]]
 """Makes a question's facts from its content's path."""
 
 
@@ -139,20 +139,22 @@ class Crew:
         lives until the transaction is over. Raises as `ask` does.
         """
         bond = self._bond(event.session)
-        kept = None if event.transaction is None else self._kept_for(event, bond)
         question = self._question(event, facts, content)
         question.suffix = suffix
         try:
             answer = await bond.host.ask(question)
-            if question.file is None or question.print is None or kept is None:
+            if question.file is None or question.print is None or event.transaction is None:
                 return answer, None
-            return answer, await rewritten(question.file, question.print, kept.keep(self._new_file()))
+            return answer, await rewritten(
+                question.file, question.print, lambda: self._kept_for(event, bond).keep(self._new_file())
+            )
         except HookFailed as error:
             if error.kind == "TimeoutError":
                 raise TimeoutError(str(error)) from None
             raise
         finally:
-            bond.host.forget(question)
+            if content is not None:
+                bond.host.forget(question)
 
     def tell(self, notice: Notice) -> None:
         """Tell a notice, in the process of its session if it has one. Lost while that process is down."""

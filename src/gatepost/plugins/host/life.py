@@ -178,10 +178,14 @@ class Life:
     # ── what the process says and does ─────────────────────────────────────────────────────────────────────────────
 
     def _heard(self, frame: FromHost | FrameError) -> None:
+        if type(frame) is Answer and self._is_open:  # nearly all of them
+            self.answered += 1
+            self._on_answer(frame)
+            return
         match frame:
             case Failed(id=0):
                 self._refused(LoadRefused(frame.kind[:100], frame.text[:2000]))
-            case Answer() | Failed() if self._is_open:
+            case Failed() if self._is_open:
                 self.answered += 1
                 self._on_answer(frame)
             case Answer() | Failed():

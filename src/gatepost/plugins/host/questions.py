@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ class Question:
     session: str
     transaction: int
     stage: str
-    facts: Callable[[str | None], Mapping[str, Any]]
+    facts: Callable[[str | None], dict[str, Any]]
     """Made when it is asked, from the path of its content as the child knows it."""
     deadline: float
     content: Blob | None

@@ -14,12 +14,11 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path as File
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, TypeVar
 
 from gatepost.hooks.records import RecordError
 from gatepost.model import Blob, Bytes
@@ -30,11 +29,11 @@ SMALL = 64 * 1024
 """Octets up to which content is written in the loop, and an answer's octets stay in its frame."""
 _PREFIX = "gatepost-scratch-"  # of these folders alone: what has it is removed one day
 _YOUNG_S = 60.0
+T = TypeVar("T")
 LARGEST = 1024 * 1024 * 1024  # octets handed back in one file
 
 
-@dataclass(frozen=True, slots=True)
-class Print:
+class Print(NamedTuple):
     """What a file looks like from outside: another one, once it was written to or put in its place."""
 
     inode: int
@@ -42,15 +41,20 @@ class Print:
     changed_ns: int
 
 
-def take_print(path: str) -> Print:
-    """The file's print. Its time is set back to a whole second, so that no clock is too coarse to show a change."""
+def take_print(file: str | int) -> Print:
+    """The print of the file, by path or descriptor. Its time is set back to a whole second, so that no clock is too
+    coarse to show a change."""
     when = int(time.time()) - 2
-    os.utime(path, (when, when), follow_symlinks=False)
-    return _print(os.lstat(path))
+    if isinstance(file, int):
+        os.utime(file, (when, when))
+        return _print(os.fstat(file))
+    os.utime(file, (when, when), follow_symlinks=False)
+    return _print(os.lstat(file))
 
 
-async def rewritten(path: str, before: Print, to: File) -> Blob | None:
-    """The content of a file that a child was free to write, if it has; moved out of its reach, to `to` if it is large.
+async def rewritten(path: str, before: Print, make: Callable[[], File]) -> Blob | None:
+    """The content of a file that a child was free to write, if it has; moved out of its reach, and if it is large to
+    the file that `make` names.
 
     RecordError if there is no plain file any more, or one too large.
     """
@@ -66,7 +70,7 @@ async def rewritten(path: str, before: Print, to: File) -> Blob | None:
             raise RecordError("the message's file isn't a plain file any more, or it is too large")
         if found.st_size <= SMALL:
             return Bytes(file.read(SMALL))
-        return await asyncio.get_running_loop().run_in_executor(None, _copied, file, to)
+        return await asyncio.get_running_loop().run_in_executor(None, _copied, file, make())
 
 
 def _print(found: os.stat_result) -> Print:
@@ -100,10 +104,19 @@ class Scratch:
 
     def write_small(self, id: int, content: Blob, suffix: str = "") -> str:
         """The question's content as a file. OSError."""
+        return self._written(f"{id}{suffix}", content, _no_print)[0]
+
+    def write_printed(self, id: int, content: Blob, suffix: str = "") -> tuple[str, Print]:
+        """The same, and what the file looks like: for a plugin that may write into it. OSError."""
+        return self._written(f"{id}{suffix}", content, take_print)
+
+    def _written(self, name: str, content: Blob, look: Callable[[int], T]) -> tuple[str, T]:
+        path = f"{self._quick}/{name}"
         try:
-            return _write_at_once(f"{self._quick}/{id}{suffix}", content, self._mode)
+            return path, _write_at_once(path, content, self._mode, look)
         except OSError:  # the memory set aside is full
-            return _write_at_once(f"{self.folder}/{id}{suffix}", content, self._mode)
+            path = f"{self.folder}/{name}"
+            return path, _write_at_once(path, content, self._mode, look)
 
     async def write(self, id: int, content: Blob, suffix: str = "") -> str:
         """The same, for content of any size."""
@@ -200,8 +213,12 @@ def share(folder: str, group: int) -> None:
     os.chmod(folder, 0o2770)  # noqa: PTH101, S103  half the time of Path.chmod
 
 
-def _write_at_once(path: str, content: Blob, mode: int | None) -> str:
-    """The octets in a new file, without the layers that small content would mostly pay for."""
+def _no_print(_: int) -> None:
+    return None
+
+
+def _write_at_once(path: str, content: Blob, mode: int | None, look: Callable[[int], T]) -> T:
+    """The octets in a new file, without the layers that small content would mostly pay for; what `look` makes of it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         octets = content.read()
@@ -209,12 +226,12 @@ def _write_at_once(path: str, content: Blob, mode: int | None) -> str:
             raise OSError(ENOSPC, "the file system is full", path)
         if mode is not None:
             os.fchmod(descriptor, mode)
+        return look(descriptor)
     except OSError:
         os.unlink(path)  # noqa: PTH108  as above
         raise
     finally:
         os.close(descriptor)
-    return path
 
 
 def write(path: File, content: Blob, mode: int | None = None) -> None:

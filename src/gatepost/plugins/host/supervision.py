@@ -111,6 +111,15 @@ class Host:
         its content can't be written. Call `forget` afterwards, whatever came."""
         if len(self._in_flight) + len(self._waiting) + len(self._suspects) >= WAITING:
             raise HostBusy(f"{WAITING} questions are open in {self._name} already")
+        life = self._life
+        if (
+            self._phase is _Phase.READY
+            and life is not None
+            and not (self._waiting or self._suspects or self._on_trial or self._control or life.channel.is_full)
+            and len(self._in_flight) < IN_FLIGHT
+        ):
+            self._send(life, question)  # as nearly always; what `_pump` would do
+            return await question.answer
         if self._phase is not _Phase.READY:
             self._expect_soon()
         self._waiting.append(question)
@@ -206,7 +215,10 @@ class Host:
             if content is None:
                 self._ask(life, question)
             elif content.size <= SMALL:
-                question.file = life.scratch.write_small(question.id, content, question.suffix or "")
+                if question.suffix is None:
+                    question.file = life.scratch.write_small(question.id, content)
+                else:
+                    question.file, question.print = life.scratch.write_printed(question.id, content, question.suffix)
                 self._ask(life, question)
             else:
                 task = self._loop.create_task(self._send_large(life, question, content))
@@ -218,6 +230,8 @@ class Host:
     async def _send_large(self, life: Life, question: Question, content: Blob) -> None:
         try:
             question.file = await life.scratch.write(question.id, content, question.suffix or "")
+            if question.suffix is not None:
+                question.print = take_print(question.file)
             if question.id in self._in_flight:
                 self._ask(life, question)
         except (ValueError, TypeError, OSError) as error:
@@ -229,11 +243,9 @@ class Host:
         left = max(0.0, question.deadline - self._loop.time())
         path = question.file
         if path is not None:
-            if question.suffix is not None:
-                question.print = take_print(path)
             path = self._recipe.path_there(path)
-        facts = dict(question.facts(path))
-        life.send(Ask(question.id, question.session, question.transaction, question.stage, facts, left, path))
+        facts = question.facts(path)
+        life.channel.send(Ask(question.id, question.session, question.transaction, question.stage, facts, left, path))
 
     def _unsendable(self, question: Question, error: Exception) -> None:
         self._in_flight.pop(question.id, None)

@@ -38,15 +38,15 @@ _to_host: msgspec.msgpack.Decoder[ToHost] = msgspec.msgpack.Decoder(ToHost)
 class _Dialogue(Generic[F]):
     """One direction: a Hello in our version first, and only there."""
 
-    __slots__ = ("_has_greeted", "_msgpack")
+    __slots__ = ("_decode", "_has_greeted")
 
     def __init__(self, msgpack: msgspec.msgpack.Decoder[F]) -> None:
-        self._msgpack = msgpack
+        self._decode = msgpack.decode
         self._has_greeted = False
 
     def decode(self, payload: bytes) -> F | FrameError:
         try:
-            frame = self._msgpack.decode(payload)
+            frame = self._decode(payload)
         except (msgspec.MsgspecError, RecursionError, ValueError, TypeError) as error:
             return FrameError(f"not a frame of this dialogue: {type(error).__name__}")
         if not isinstance(frame, Hello):
