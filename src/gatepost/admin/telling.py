@@ -14,6 +14,7 @@ from typing import Any
 Entry = tuple[int, str, str, Mapping[str, Any]]
 """(Unix time in ms, token, kind, facts), as `store.trace` keeps it."""
 
+_NEXT_SERVER = "the next server"  # who decides where mail is handed over, as reception records it
 _BORING = 5  # facts of an answer that says nothing: stage, plugin, priority, ms, transaction
 _AT = {
     "connect": "at the connection",
@@ -44,6 +45,8 @@ class Transaction:
     outcome: str = "ABANDONED"
     where: str = ""
     decided_by: str = ""
+    handed_over: str = ""
+    """Who has it, where another server was given it while the sender waited."""
     began_ms: int = 0
     ended_ms: int = 0
 
@@ -80,9 +83,11 @@ class Explanation:
             "entries": [{"ms": ms, "kind": kind, **facts} for ms, _, kind, facts in self.entries],
         }
 
-    def text(self, *, zone: tzinfo | None = None, verbose: bool = False) -> str:
-        """As `explain` prints it. `zone` for the times; the machine's own if None."""
-        blocks = [_transaction_lines(self, transaction, zone) for transaction in self.transactions]
+    def text(self, *, zone: tzinfo | None = None, verbose: bool = False, commands: bool = True) -> str:
+        """As `explain` prints it. `zone` for the times, the machine's own if None; `commands` names those that tell
+        more, for who has a server that answers them.
+        """
+        blocks = [_transaction_lines(self, transaction, zone, commands) for transaction in self.transactions]
         if not blocks:
             blocks = [_session_lines(self, zone)]
         lines = [line for block in blocks for line in [*block, ""]][:-1]
@@ -92,7 +97,7 @@ class Explanation:
         return "\n".join(lines)
 
     def __str__(self) -> str:
-        return self.text()
+        return self.text(commands=False)
 
 
 def explain(entries: Iterable[Entry], number: int | None = None) -> Explanation | None:
@@ -170,6 +175,7 @@ def _tell_transaction(one: Transaction, kind: str, facts: Mapping[str, Any]) -> 
             one.each = facts.get("each", {})
             one.edits = facts.get("edits", ())
             one.decided_by = str(facts.get("by", ""))
+            one.handed_over = str(facts.get("handed_over", ""))
             one.outcome = "REFUSED" if reply[:1] in "45" else _kept(one)
         case "asked" | "unasked":
             one.asked.append(facts)
@@ -187,7 +193,7 @@ def _kept(one: Transaction) -> str:
     return "ACCEPTED"
 
 
-def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None) -> list[str]:
+def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None, commands: bool) -> list[str]:
     at = f" {_AT[one.where]}" if one.where in _AT else ""
     took = (one.ended_ms - one.began_ms) / 1000
     head = f"{one.outcome}{at}, {_when(one.began_ms, zone)}, after {took:.1f} s"
@@ -205,27 +211,34 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None)
     lines += _asked_lines([*told.asked, *one.asked], one)
     for recipient, decision in one.each.items():
         lines.append(f"  {decision[0]:10} <{recipient}>  by {decision[1]}{': ' + decision[2] if decision[2] else ''}")
+    if one.handed_over:
+        lines.append(f"  handed over to {one.handed_over}, whose answer is the one above")
+    elif one.decided_by.startswith(_NEXT_SERVER):
+        lines.append(f"  refused by {one.decided_by}, whose answer is the one above")
     for ms, _, kind, facts in told.after:
         if facts.get("transaction") == one.number:
             said, host = str(facts.get("reply", "")), str(facts.get("host", ""))
-            at = f"  {host}" if host and host not in said else ""
-            lines.append(f"  {kind:10} <{facts.get('recipient', '')}>  {_clock(ms, zone)}{at}  {said}")
-    lines.append(_last_line(told, one))
+            at = "" if host and host in said else host or ("" if said else "here")
+            words = [f"<{facts.get('recipient', '')}>", _clock(ms, zone), at, said]
+            lines.append(f"  {kind:10} {'  '.join(word for word in words if word)}")
+    lines.append(_last_line(told, one, commands))
     return [safe(line) for line in lines]
 
 
-def _last_line(told: Explanation, one: Transaction) -> str:
+def _last_line(told: Explanation, one: Transaction, commands: bool) -> str:
     match one.outcome:
         case "REFUSED" | "ABANDONED":
             end = "Nothing was stored or sent on."
         case "HELD":
-            end = f"Held for an operator: gatepost queue show {told.token}-{one.number}"
+            end = "Held for an operator" + (f": gatepost queue show {told.token}-{one.number}" if commands else ".")
         case "DISCARDED":
             end = "Thrown away; the sender heard 250."
         case "TAKEN":
             end = "The plugin has it."
         case _:
             end = f"Its ticket: {told.token}-{one.number}"
+    if not commands:
+        return f"  {end}"
     same = f"same sender: gatepost trace --from {one.sender}" if one.sender else ""
     return f"  {end}    all inputs: gatepost explain -v {told.token}    {same}".rstrip()
 

@@ -54,7 +54,8 @@ def gates(
             exists = on_rcpt if exists is None or route.recipients == "ask" else _both(exists, on_rcpt)
         open_to = OpenTo.ANYONE if route.for_whom == "anyone" else OpenTo.AUTHENTICATED
         networks = () if isinstance(route.for_whom, str) else tuple(ip_network(str(net)) for net in route.for_whom)
-        made += [Gate(pattern, open_to, networks, exists, over) for pattern in route.match]
+        to = "" if over is None else ", ".join(map(str, hop(route).hosts))
+        made += [Gate(pattern, open_to, networks, exists, over, to) for pattern in route.match]
     if not any(gate.match == "*" and gate.open_to is OpenTo.ANYONE and gate.exists is None for gate in made):
         made[:0] = [
             Gate("postmaster", OpenTo.ANYONE) if "@" not in pattern else Gate(pattern, OpenTo.ANYONE)

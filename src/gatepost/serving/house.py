@@ -45,6 +45,8 @@ class Gate:
     exists: Existence | None = None
     hand_over: HandOver | None = None
     """Set where the next server is asked while the sender waits (`handover = "before-reply"`)."""
+    to: str = ""
+    """Who that next server is, for the record."""
 
     _local: str = field(init=False, repr=False, compare=False, default="*")
     _domain: str = field(init=False, repr=False, compare=False, default="*")

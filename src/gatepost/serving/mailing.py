@@ -36,7 +36,7 @@ from gatepost.serving.house import HandOver
 from gatepost.serving.intake import Intake, IntakeContent, ReceivedFields
 from gatepost.serving.keeping import Closings
 from gatepost.serving.place import Place, names
-from gatepost.serving.recipients import Before, are_alike, taker
+from gatepost.serving.recipients import Before, are_alike, next_server_of, taker
 from gatepost.serving.repeats import fingerprint_of
 from gatepost.store.draft import Draft
 from gatepost.store.errors import SpoolFailure, SpoolFull
@@ -331,8 +331,9 @@ class Mailing:
             return
         over = {one: to for one in made.decisions if (to := taker(place, one))} if hands_over else {}
         handed = await self._hand_over(made, over, content) if over and content is not None else None
+        said_by = {} if handed is None else {"handed_over": next_server_of(place, made.having(Fate.QUEUE), over)}
         if handed is not None and not handed.is_positive:
-            self._say_to_all(handed, "the next server", size)
+            self._say_to_all(handed, said_by["handed_over"], size)
             return
         await self._commit(made, over, intake, content)
         ticket = str(transaction.ticket)
@@ -340,7 +341,8 @@ class Mailing:
             reply = Reply(250, handed.status, handed.text)
         else:
             reply = with_ticket(reply, ticket)
-        self._record_message(made, reply, size)
+        edits = self._described_edits()
+        self._record("message", size=size, reply=str(reply), each=made.told(), edits=edits, **said_by)
         refused = made.having(Fate.REFUSE)
         if len(refused) < len(made.decisions) or not refused:
             self.accepted += 1
@@ -409,9 +411,6 @@ class Mailing:
             return
         each, final = each_hears(self._heard, decisions, reply)
         self._machine.answer_each(each, None if self._is_lmtp else final)
-
-    def _record_message(self, made: Plan, reply: Reply, size: int) -> None:
-        self._record("message", size=size, reply=str(reply), each=made.told(), edits=self._described_edits())
 
     def _described_edits(self) -> list[str]:
         transaction = self.transaction

@@ -6,6 +6,7 @@ server, are sent separately, so that each sender hears its own answer.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from gatepost.hooks import stages
@@ -22,6 +23,12 @@ def taker(place: Place, recipient: Recipient) -> HandOver | None:
         return None
     gate = place.house.gate_for(recipient)
     return None if gate is None else gate.hand_over
+
+
+def next_server_of(place: Place, queued: Iterable[Recipient], over: Container[Recipient]) -> str:
+    """Who has answered in our place about a message that was handed over, for the record."""
+    gate = next((place.house.gate_for(recipient) for recipient in queued if recipient in over), None)
+    return "the next server" if gate is None else f"the next server {gate.to}".rstrip()
 
 
 def are_alike(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gatepost.admin.telling import explain
 from gatepost.app.next_server import CallAhead, HandOvers
 from gatepost.delivery import Destinations, Dialer, Hop, Host, Lmtp, Relay, Timeouts
 from gatepost.serving.house import Gate, OpenTo
@@ -40,7 +41,7 @@ async def house(hop: Hop, *, handover: bool) -> AsyncIterator[House]:
     ahead = CallAhead(destinations, MemoryLedger(time.time), "mx.test")
     if handover:
         exists, hand_over = HandOvers(destinations).pair(hop)
-        gate = Gate("*", OpenTo.ANYONE, exists=exists, hand_over=hand_over)
+        gate = Gate("*", OpenTo.ANYONE, exists=exists, hand_over=hand_over, to="inner.example:25")
     else:
         gate = Gate("*", OpenTo.ANYONE, exists=ahead.existence(hop))
     try:
@@ -68,6 +69,12 @@ async def sent(client: Client, *recipients: str) -> str:
 
 async def queued(rig: Rig) -> int:
     return len(await rig.spool.due(time.time() + 1e9, 100))
+
+
+def told(rig: Rig) -> list[str]:
+    """The last session's story, by line."""
+    found = explain((0, token, kind, facts) for token, kind, facts in rig.records.entries)
+    return str(found).splitlines()
 
 
 def lines(peer: Peer, *begins: str) -> list[str]:
@@ -123,6 +130,9 @@ async def test_handed_over_the_next_servers_250_is_ours_and_nothing_is_kept() ->
         async with house(Relay((peer.host,)), handover=True) as made:
             assert await sent(made.connect(), "x@y.example", "z@y.example") == "250 2.6.0 kept as 4711"
             assert await queued(made.rig) == 0
+            assert (
+                told(made.rig)[-2] == "  handed over to the next server inner.example:25, whose answer is the one above"
+            )
         [mail] = peer.mail
         assert mail.startswith(b"Received: from c.example")
         assert mail.endswith(CONTENT[:-3] + b"..\r\n")
@@ -147,6 +157,7 @@ async def test_handed_over_refused_at_end_of_data(said: str, heard: str) -> None
         client = made.connect()
         assert (await sent(client)).startswith(heard)
         assert await queued(made.rig) == 0
+        assert told(made.rig)[-2] == "  refused by the next server inner.example:25, whose answer is the one above"
         assert (await client.command("NOOP")).startswith("250"), "our session goes on"
 
 

@@ -151,4 +151,4 @@ def _before(port: int) -> tuple[list[Gate], Destinations]:
     contexts = Contexts(offered=client_context(verify=False), required=client_context(verify=True))
     destinations = Destinations(Dialer("mx.example.org", contexts=contexts))
     exists, hand_over = HandOvers(destinations).pair(hop(route_settings))
-    return [Gate("*@example.org", OpenTo.ANYONE, exists=exists, hand_over=hand_over)], destinations
+    return [Gate("*@example.org", OpenTo.ANYONE, exists=exists, hand_over=hand_over, to="10.0.0.5:25")], destinations
