@@ -58,8 +58,12 @@ def test_errors_of_a_call_name_the_key() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.in_memory(limits={"recipients": 0}, listen="nowhere")
     report = str(caught.value)
-    assert "call:limits.recipients  limits: recipients can't be 0: it is at least 1" in report
-    assert 'call:listen  "nowhere" has no port' in report
+    assert "in the call, limits.recipients  limits: recipients can't be 0: it is at least 1" in report
+    assert 'in the call, listen  "nowhere" has no port' in report
+    with pytest.raises(SettingsError) as caught:
+        Settings.in_memory(plugin=[{"source": "no.py", "priority": 24576}])
+    assert 'in the call, plugin[0].priority  plugin "no.py": priority 24576' in str(caught.value)
+    assert "exit 78" not in str(caught.value)  # nobody exits: it is an exception in somebody's program
 
 
 def test_a_file_that_is_not_there() -> None:

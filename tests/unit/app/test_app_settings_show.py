@@ -45,7 +45,7 @@ def test_show_says_where_each_value_came_from(tmp_path: Path) -> None:
     assert rows['hosts = ["10.0.0.5:25"]'] == f"{file}:5"
     assert rows['for = "anyone"'] == "default"
     assert rows['message_size = "1MiB"'] == "GATEPOST__LIMITS__MESSAGE_SIZE"
-    assert rows["hops = 5"] == "call"
+    assert rows["hops = 5"] == "in the call"
     assert rows["recipients = 1000"] == "default"
 
 

@@ -166,10 +166,11 @@ def check_routes(settings: Settings) -> Iterator[Problem]:
     for at, route in enumerate(settings.route):
         path: KeyPath = ("route", at)
         connects = route.deliver.by in {"relay", "lmtp"}
-        for number, pattern in enumerate(route.match):
-            if "@" not in pattern and "." in pattern:
-                what = f'"{pattern}" matches a local part, not a domain'
-                yield Problem((*path, "match", number), what, mend=f'match = "*@{pattern.removeprefix("*.")}"')
+        bare = [number for number, pattern in enumerate(route.match) if "@" not in pattern and "." in pattern]
+        for number in bare:
+            pattern = route.match[number]
+            what = f'"{pattern}" matches a local part, not a domain'
+            yield Problem((*path, "match", number), what, mend=f'match = "*@{pattern.removeprefix("*.")}"')
         if route.handover == "before-reply" and not connects:
             what = f'"{route.deliver.by}" has no next server that mail could be handed to'
             yield Problem((*path, "handover"), what, mend='handover = "queue"')
@@ -179,7 +180,7 @@ def check_routes(settings: Settings) -> Iterator[Problem]:
         if isinstance(route.recipients, File) and not route.recipients.is_file():
             what = f'there is no file "{route.recipients}"'
             yield Problem((*path, "recipients"), what, mend='recipients = "file:recipients.txt", one address a line')
-        if settings.file and route.recipients == "any" and route.deliver.by == "maildir":
+        if settings.file and route.recipients == "any" and route.deliver.by == "maildir" and not bare:
             what = "strangers could make Maildirs without end"
             yield Problem((*path, "recipients"), what, mend='recipients = "users"', see="gatepost user add NAME")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -40,40 +41,75 @@ def load(
             reading.tree["data"] = file.parent / "gatepost-data"
     reading.add_environment(environ)
     reading.add_call(overrides or {})
-    settings, problems = _validated(reading.tree, {"environ": environ})
+    settings, problems, rest = _validated(reading.tree, {"environ": environ})
     problems += reading.problems
     settings._origins = reading.origins
     settings._file = file
     for check in (*HOUSE_CHECKS, *checks):
-        problems += check(settings)
+        problems += [replace(problem, path=rest.as_written(problem.path)) for problem in check(settings)]
     if reading.findings or problems:
         misspelt = {problem.meant for problem in problems}
-        told = (problem for problem in problems if problem.path not in misspelt)
+        told = (problem for problem in problems if not (problem.at_key and problem.path in misspelt))
         found = [*reading.findings, *(reading.origins.find(problem, reading.tree) for problem in told)]
         raise SettingsError(sorted(dict.fromkeys(found), key=lambda one: (one.where.partition(":")[0], one.line)))
     return settings
 
 
-def _validated(tree: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[Settings, list[Problem]]:
-    """The settings and what is wrong with them.
+class _Rest:
+    """What is left of a tree after what is wrong was cut out, and where it stood before."""
+
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        self.tree = copied(tree)
+        self._places = {key: [*range(len(value))] for key, value in self.tree.items() if isinstance(value, list)}
+
+    def as_written(self, path: KeyPath) -> KeyPath:
+        """The same path in the tree that it was made of."""
+        match path:
+            case (str(key), int(at), *further) if at < len(self._places.get(key, ())):
+                return (key, self._places[key][at], *further)
+            case _:
+                return path
+
+    def cut(self, paths: Iterable[KeyPath]) -> bool:
+        """Remove these keys; where a key is missing, or is the element of a list, the table around it. False if there
+        was nothing to remove.
+        """
+        is_less = False
+        tables: set[tuple[str, int]] = set()
+        for path in paths:
+            match path:
+                case _ if _cut(self.tree, path):
+                    is_less = True
+                case (str(key), int(at), *_) if at < len(self._places.get(key, ())):
+                    tables.add((key, at))
+                case _:
+                    is_less |= self.tree.pop(str(path[0]), None) is not None
+        for key, at in sorted(tables, reverse=True):
+            if key in self.tree:
+                del self.tree[key][at], self._places[key][at]
+                is_less = True
+        return is_less
+
+
+def _validated(tree: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[Settings, list[Problem], _Rest]:
+    """The settings, what is wrong with them, and what they were made of.
 
     What is wrong is cut out and the rest validated again, so that the checks over the whole find something to look at
     and their problems stand in the same report. What is missing only because it was cut out isn't told.
     """
     problems: list[Problem] = []
-    rest = copied(tree)
+    rest = _Rest(tree)
     while True:
         try:
-            return Settings.model_validate(rest, context=context), problems
+            return Settings.model_validate(rest.tree, context=context), problems, rest
         except ValidationError as error:
             known = {problem.path for problem in problems}
-            removed = False
-            for problem in problems_of(error.errors(include_url=False), Settings, tree):
-                is_new = problem.path not in known
-                if is_new:
-                    problems.append(problem)
-                removed |= (is_new and _cut(rest, problem.path)) or rest.pop(str(problem.path[0]), None) is not None
-            if not removed:
+            found = problems_of(error.errors(include_url=False), Settings, rest.tree)
+            for problem in found:
+                path = rest.as_written(problem.path)
+                if path not in known:
+                    problems.append(replace(problem, path=path, meant=rest.as_written(problem.meant)))
+            if not rest.cut([problem.path for problem in found]):
                 raise  # nothing that somebody wrote is wrong any more, so a default of ours must be
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gatepost.app.settings.places import Spot, line_and_column, line_at
-from gatepost.app.settings.problems import Finding, KeyPath, Problem
+from gatepost.app.settings.problems import IN_CALL, Finding, KeyPath, Problem
 from gatepost.app.settings.secrecy import HIDDEN, is_secret, refers_elsewhere
 
 _NAMING_KEYS = {
@@ -108,11 +108,11 @@ class InCall:
     """A value that a program or the command line handed in."""
 
     def __str__(self) -> str:
-        return "call"
+        return IN_CALL
 
     def find(self, problem: Problem, *, exact: bool) -> Finding:
-        key = ".".join(str(step) for step in problem.path)
-        return Finding(f"call:{key}" if exact else "call", problem.what, 0, "", problem.note, problem.mend, problem.see)
+        where = f"{self}, {_subscripted(problem.path)}" if exact else str(self)
+        return Finding(where, problem.what, 0, "", problem.note, problem.mend, problem.see)
 
 
 Origin = InFile | InEnvironment | InCall
@@ -181,6 +181,11 @@ def _table_named(path: KeyPath, tree: Mapping[str, Any]) -> str:
         elif at == 0 and len(path) > 1:
             name = str(step)
     return f"{name}: " if name else ""
+
+
+def _subscripted(path: KeyPath) -> str:
+    """`plugin[0].source`"""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def _first(value: object) -> str:

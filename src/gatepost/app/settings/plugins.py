@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gatepost.app.settings.dialects import (
     IndimailSection,
@@ -28,6 +28,13 @@ MAX_PRIORITY = 32767
 HOUSE_PRIORITY = 24576
 
 
+def _not_the_house(priority: int | None) -> int | None:
+    if priority == HOUSE_PRIORITY:
+        mend = f"priority = {HOUSE_PRIORITY - 1} (before it) or {HOUSE_PRIORITY + 1} (after it)"
+        wrong(f"priority {HOUSE_PRIORITY} is the house's own place in the chain", mend=mend)
+    return priority
+
+
 class Asked(Section):
     """When a plugin is asked, and what its failure means. None leaves it to the plugin's code."""
 
@@ -42,26 +49,15 @@ class Asked(Section):
         default=None,
         description="Which sessions: all must hold; keys network, listener, authenticated, tls, user, helo, size.",
     )
-    priority: Annotated[Whole | None, Filled("the code's, else 24575; native plugins 25000")] = Field(
-        default=None, ge=0, le=MAX_PRIORITY, description="Who is asked first; the house stands at 24576."
-    )
+    priority: Annotated[
+        Whole | None, AfterValidator(_not_the_house), Filled("the code's, else 24575; native plugins 25000")
+    ] = Field(default=None, ge=0, le=MAX_PRIORITY, description="Who is asked first; the house stands at 24576.")
     timeout: Annotated[Duration | None, Filled("the code's, else what is left of the budget")] = Field(
         default=None, gt=0, description="How long an answer may take."
     )
     on_failure: Annotated[
         Literal["tempfail", "proceed", "refuse", "quarantine"] | None, Filled("the code's, else tempfail")
     ] = Field(default=None, description="What a crash, a timeout or a malformed answer counts as.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _house_place(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and value.get("priority") == HOUSE_PRIORITY:
-            wrong(
-                f"priority {HOUSE_PRIORITY} is the house's own place in the chain",
-                at=("priority",),
-                mend=f"priority = {HOUSE_PRIORITY - 1} (before it) or {HOUSE_PRIORITY + 1} (after it)",
-            )
-        return value
 
 
 class Binding(Asked):

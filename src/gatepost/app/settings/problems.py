@@ -13,6 +13,9 @@ from dataclasses import dataclass
 KeyPath = tuple[str | int, ...]
 """A key by its steps: `("plugin", 0, "stages", 1)`; a number counts the tables or values of a list from 0."""
 
+IN_CALL = "in the call"
+"""The place of what a program or the command line handed in."""
+
 _REMARK_COLUMN = 39
 _LONGEST_LINE = 100
 
@@ -37,7 +40,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem and its place. `where` is `file:line:column`, `environment` or `call`; `line` is 0 without a file."""
+    """A problem and its place. `where` is `file:line:column`, `environment`, or `in the call, plugin[0].source`; `line`
+    is 0 without a file.
+    """
 
     where: str
     what: str
@@ -64,9 +69,11 @@ class SettingsError(ValueError):
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
-        count = f"{len(findings)} error{'s' if len(findings) != 1 else ''}"
-        last = f"{count}. Nothing was started; a running server keeps its settings. (exit 78)"
-        super().__init__("\n".join([*map(str, findings), last]))
+        rows = [str(finding) for finding in findings]
+        if any(not finding.where.startswith(IN_CALL) for finding in findings):
+            count = f"{len(findings)} error{'s' if len(findings) != 1 else ''}"
+            rows.append(f"{count}. Nothing was started; a running server keeps its settings. (exit 78)")
+        super().__init__("\n".join(rows))
 
 
 def _beside(text: str, aside: str, column: int) -> str:

@@ -28,6 +28,7 @@ from gatepost.app.settings.problems import Finding, KeyPath, Problem
 
 PREFIX = "GATEPOST__"
 _INCLUDE_MEND = "name the file in the first file's include"
+_TABLE = re.compile(r"\((?:'[^']*',? ?)+\)")  # as tomllib shows the name of one
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -203,6 +204,7 @@ def copied(value: Any) -> Any:
 def _syntax_finding(file: SourceFile, message: str) -> Finding:
     place = _PLACE.search(message)
     words = message[: place.start()] if place else message
+    words = _TABLE.sub(lambda table: "[" + ".".join(re.findall(r"'([^']*)'", table[0])) + "]", words)
     if place and place.group(1):
         line, column = int(place.group(1)), int(place.group(2))
     else:

@@ -80,21 +80,39 @@ def _unknown(path: KeyPath, root: type[BaseModel]) -> Problem:
     what = f'there is no key "{key}"'
     if near := next(iter(get_close_matches(key, names, 1)), ""):
         meant = (*path[:-1], near)
-        return Problem(path, what, f'did you mean "{near}"?', f"{near} = …", at_key=True, meant=meant)
-    if home := _home_of(key, root):
-        return Problem(path, f"{what} here", "it belongs elsewhere", home, at_key=True)
-    mend = "there are " + ", ".join(names) if len(names) <= _MANY else "all keys: gatepost config show"
+        return Problem(path, what, f'did you mean "{near}"?', _written(meant, root), at_key=True, meant=meant)
+    if homes := _homes_of(key, root):
+        mend = ", or ".join(f"{header(home)} {key} = …" for home in homes)
+        return Problem(path, f"{what} here", "it belongs elsewhere", mend, at_key=True)
+    if key in _names(root):
+        return Problem(
+            path, f"{what} here", "it belongs elsewhere", f"{key} = … before the first [section]", at_key=True
+        )
+    mend = "there are " + ", ".join(names) if len(names) <= _MANY else "all keys: gatepost config schema"
     return Problem(path, what, mend=mend, at_key=True)
 
 
-def _home_of(key: str, root: type[BaseModel]) -> str:
-    """The section that has the key, if one has."""
-    for section, field in root.model_fields.items():
-        model = model_in(field.annotation)
-        if model and key in _names(model):
-            is_list = get_origin(field.annotation) is tuple
-            return f"[[{section}]] {key} = …" if is_list else f"[{section}] {key} = …"
-    return f"{key} = … before the first [section]" if key in _names(root) else ""
+def _written(path: KeyPath, root: type[BaseModel]) -> str:
+    """How a key is written: `recipients = …`, or the header of the section that it is."""
+    field = root.model_fields.get(str(path[-1])) if len(path) == 1 else None
+    if field is None or model_in(field.annotation) is None:
+        return f"{path[-1]} = …"
+    return header((*path, 0) if get_origin(field.annotation) is tuple else path)
+
+
+def _homes_of(key: str, root: type[BaseModel]) -> list[KeyPath]:
+    """The tables that have the key: of the outermost, and no more than two."""
+    tables: list[tuple[KeyPath, type[BaseModel]]] = [((), root)]
+    while tables:
+        tables = [
+            ((*path, name, 0) if get_origin(field.annotation) is tuple else (*path, name), inner)
+            for path, model in tables
+            for name, field in model.model_fields.items()
+            if (inner := model_in(field.annotation))
+        ]
+        if homes := [path for path, model in tables if key in _names(model)]:
+            return homes[:2]
+    return []
 
 
 def _names(model: type[BaseModel]) -> list[str]:
