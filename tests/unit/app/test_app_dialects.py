@@ -6,6 +6,7 @@ import pytest
 
 from gatepost.app.dialects import load_plugins, wine_prefixes
 from gatepost.app.settings import load
+from gatepost.plugins.host.confinement import NICENESS
 from gatepost.plugins.loaded import PluginError
 
 PLUGIN = """
@@ -59,6 +60,7 @@ async def test_processes_limits_and_environment_reach_the_plugin(tmp_path):
             assert b"COLOUR=green" in file.read().split(b"\0")
         with open(f"/proc/{hosts[0].pid}/limits") as file:
             told = {line[:26].strip(): line[26:].split() for line in file}
+        assert os.getpriority(os.PRIO_PROCESS, hosts[0].pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
         assert told["Max open files"][0] == "64"
         assert told["Max address space"][0] == str(900 * 2**20)
     finally:

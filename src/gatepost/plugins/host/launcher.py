@@ -42,6 +42,7 @@ _WORDS = {
     "fsize": resource.RLIMIT_FSIZE,
     "nproc": resource.RLIMIT_NPROC,
 }
+_NICENESS = 5  # as confinement has it, which would import too much
 _MARK = getattr(resource, "RLIMIT_RTTIME", None)
 _FIRST_MARK = 1 << 40  # microseconds: twelve days, so that it limits nobody
 _LARGEST = 1 << 62
@@ -270,6 +271,7 @@ class Launcher:
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
                 file.write("500")
+            os.setpriority(os.PRIO_PROCESS, 0, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
             _limit({_WORDS[name]: most for name, most in order.limits.items()} | {resource.RLIMIT_CORE: 0})
             if _MARK is not None:
                 _limit({_MARK: mark})

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from gatepost.plugins.host.confinement import Limits, confining, first_to_go, limit
+from gatepost.plugins.host.confinement import Limits, confining, limit, stand_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,7 @@ class Process(_Child):
             os.close(writing)
         self.channel.setblocking(False)
         limit(self.pid, limits)
+        stand_back(self.pid)
         self._watch()
 
 
@@ -182,7 +183,7 @@ class Program(_Child):
             os.close(complaining)
         self.died: asyncio.Future[None] = self._loop.create_future()
         """It has ended; what it has started perhaps not."""
-        first_to_go(self.pid)
+        stand_back(self.pid)
         self._watch()
 
     def _has_died(self) -> None:
