@@ -43,6 +43,7 @@ struct pool {
     struct condition asked, idle;
     struct question *first, **last;
     size_t threads, waiting; /* waiting: threads that have nothing to do */
+    bool is_waking;          /* one of them has been woken or started, and isn't there yet */
 };
 
 /* ── one call ────────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -120,51 +121,78 @@ static void work(struct pool *pool, const struct frame *frame) {
 
 /* ── the pool ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static void thread_run(void *argument);
+
+/* Threads wake each other, one at a time and only while there is more to do than those who are awake have taken: so
+ * quick calls are made by one thread, and slow ones by as many as there may be. Called with the lock held, which it
+ * lets go. */
+static void pool_wake_and_unlock(struct pool *pool) {
+    bool is_needed = pool->first != NULL && !pool->is_waking;
+    bool is_there = is_needed && pool->waiting > 0;
+    bool is_new = is_needed && !is_there && pool->threads < pool->most;
+    pool->is_waking = pool->is_waking || is_there || is_new;
+    if (is_new)
+        pool->threads++;
+    mutex_unlock(&pool->lock);
+    if (is_there)
+        condition_signal(&pool->asked);
+    if (is_new && !thread_start(thread_run, pool)) {
+        mutex_lock(&pool->lock);
+        pool->is_waking = false;
+        pool->most = --pool->threads; /* what there is has to do */
+        mutex_unlock(&pool->lock);
+        if (pool->most == 0)
+            host_leave(HOST_SOFTWARE);
+    }
+}
+
 static void thread_run(void *argument) {
     struct pool *pool = argument;
+    mutex_lock(&pool->lock);
+    pool->is_waking = false;
     for (;;) {
-        mutex_lock(&pool->lock);
         pool->waiting++;
         while (pool->first == NULL) {
             condition_signal(&pool->idle);
             condition_wait(&pool->asked, &pool->lock);
+            pool->is_waking = false;
         }
         struct question *question = pool->first;
         pool->first = question->next;
         if (pool->first == NULL)
             pool->last = &pool->first;
         pool->waiting--;
-        mutex_unlock(&pool->lock);
+        pool_wake_and_unlock(pool);
         work(pool, &question->ask);
         frame_free(&question->ask);
         free(question);
+        mutex_lock(&pool->lock);
     }
 }
 
-/* Takes the frame over. A thread is started where none is free, up to the most there may be. */
-static void pool_ask(struct pool *pool, struct frame *frame) {
+/* The questions of one read, which are handed to the pool together. */
+struct batch {
+    struct question *first, **last;
+};
+
+/* Takes the frame over. */
+static void batch_add(struct batch *batch, const struct frame *frame) {
     struct question *question = malloc(sizeof *question);
     if (question == NULL)
         host_leave(HOST_SOFTWARE);
     *question = (struct question){*frame, NULL};
+    *batch->last = question;
+    batch->last = &question->next;
+}
+
+static void pool_ask(struct pool *pool, struct batch *batch) {
+    if (batch->first == NULL)
+        return;
     mutex_lock(&pool->lock);
-    *pool->last = question;
-    pool->last = &question->next;
-    condition_signal(&pool->asked);
-    size_t open = 0;
-    for (const struct question *each = pool->first; each != NULL && open <= pool->waiting; each = each->next)
-        open++;
-    bool is_short = open > pool->waiting && pool->threads < pool->most;
-    if (is_short)
-        pool->threads++;
-    mutex_unlock(&pool->lock);
-    if (is_short && !thread_start(thread_run, pool)) {
-        mutex_lock(&pool->lock);
-        pool->most = --pool->threads; /* what there is has to do */
-        mutex_unlock(&pool->lock);
-        if (pool->most == 0)
-            host_leave(HOST_SOFTWARE);
-    }
+    *pool->last = batch->first;
+    pool->last = batch->last;
+    *batch = (struct batch){NULL, &batch->first};
+    pool_wake_and_unlock(pool);
 }
 
 static void pool_finish(struct pool *pool) {
@@ -245,19 +273,26 @@ int mailenable_run(struct channel *channel) {
     mutex_begin(&pool.lock);
     condition_begin(&pool.asked);
     condition_begin(&pool.idle);
+    struct batch batch = {NULL, &batch.first};
     for (;;) {
         struct frame frame;
-        enum channel_state state = channel_read(channel, &frame);
+        enum channel_state state = channel_take(channel, &frame);
+        if (state == CHANNEL_FRAME && frame.kind == FRAME_ASK && pool.execute != NULL) {
+            batch_add(&batch, &frame); /* the frame is the pool's now */
+            continue;
+        }
+        pool_ask(&pool, &batch);
+        if (state == CHANNEL_WAIT) {
+            state = channel_fill(channel);
+            if (state == CHANNEL_WAIT)
+                continue;
+        }
         if (state != CHANNEL_FRAME)
             host_leave(state == CHANNEL_END ? 0 : HOST_PROTOCOL);
         if (frame.kind == FRAME_STOP) {
             frame_free(&frame);
             pool_finish(&pool);
             return 0;
-        }
-        if (frame.kind == FRAME_ASK && pool.execute != NULL) {
-            pool_ask(&pool, &frame); /* the frame is the pool's now */
-            continue;
         }
         if (frame.kind == FRAME_LOAD && pool.execute == NULL)
             load_and_say(&pool, &frame);
