@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path as File
 from typing import Any
 
@@ -28,6 +29,7 @@ from gatepost.plugins.host.facts import (
     session_facts,
     stage_facts,
 )
+from gatepost.plugins.host.keeping import keep
 from gatepost.plugins.host.life import LoadRefused, Recipe
 from gatepost.plugins.host.questions import Backoff, Question
 from gatepost.plugins.host.scratch import Scratch, rewritten, sweep
@@ -104,10 +106,9 @@ class Crew:
         facts = stage_facts(event)
         facts |= more
         facts["session"] = session_facts(session, bond.fixed)
-        kept = None
         if transaction is not None:
-            kept = self._kept_for(event, bond)
-            facts["transaction"] = kept.facts(transaction)
+            known = self._known(event, transaction, bond)  # until the answer is there
+            facts["transaction"] = known.facts(transaction)
         content = event.message.blob if isinstance(event, Headers | Message) else None
         question = self._question(event, lambda _: facts, content)
         host = bond.host
@@ -119,8 +120,10 @@ class Crew:
                 raise HookFailed("AnswerError", "a rewritten file isn't taken here; changes are edits")
 
             async def take(name: object) -> Blob:
-                assert question.life is not None and kept is not None
-                return await question.life.scratch.take(question.id, name, kept.keep(self._new_file()))
+                assert question.life is not None
+                blob = await question.life.scratch.take(question.id, name, self._new_file())
+                keep(blob, transaction)
+                return blob
 
             return await apply(event, answer, take)
         except HookFailed as error:
@@ -131,23 +134,23 @@ class Crew:
             host.forget(question, edits)
 
     async def exchange(
-        self, event: Event, facts: Facts, *, content: Blob | None = None, suffix: str = ""
+        self, event: Event, facts: Facts, *, content: Blob | None = None, suffix: str | None = None
     ) -> tuple[Answer, Blob | None]:
         """The bare answer to a question made of `facts` and `content`, and the content if the plugin has rewritten it.
 
-        `facts` gets the content's path as the process knows it; the file's name ends with `suffix`. What is rewritten
-        lives until the transaction is over. Raises as `ask` does.
+        `facts` gets the content's path as the process knows it; the file's name ends with `suffix`. Without one the
+        plugin may do to the file what it likes, and nobody looks. What is rewritten is there as long as the caller has
+        it; `keep` it. Raises as `ask` does.
         """
         bond = self._bond(event.session)
         question = self._question(event, facts, content)
         question.suffix = suffix
         try:
             answer = await bond.host.ask(question)
-            if question.file is None or question.print is None or event.transaction is None:
+            if question.file is None or question.print is None or question.life is None:
                 return answer, None
-            return answer, await rewritten(
-                question.file, question.print, lambda: self._kept_for(event, bond).keep(self._new_file())
-            )
+            before = content if question.life.scratch.hides(question.file) else None
+            return answer, await rewritten(question.file, question.print, before, self._new_file)
         except HookFailed as error:
             if error.kind == "TimeoutError":
                 raise TimeoutError(str(error)) from None
@@ -169,15 +172,18 @@ class Crew:
         deadline = self._loop.time() + event.remaining_s
         return Question(event.session.id, number, event.name, facts, deadline, content, self._loop.create_future())
 
-    def _kept_for(self, event: Event, bond: _SessionBond) -> _TransactionBond:
-        transaction = event.transaction
-        assert transaction is not None
-        return transaction.holder.get(
-            self, lambda: _TransactionBond(bond.host, event.session.id, transaction.ticket.number)
-        )
+    def _known(self, event: Event, transaction: Transaction, bond: _SessionBond) -> _TransactionBond:
+        made = partial(_TransactionBond, bond.host, event.session.id, transaction.ticket.number)
+        try:
+            return transaction.holder.get(self, made)
+        except LookupError:  # a shadow, asked when the transaction is over
+            return made()
 
     def _bond(self, session: Session) -> _SessionBond:
-        return session.holder.get(self, lambda: _SessionBond(self.least_busy(), session))
+        try:
+            return session.holder.get(self, lambda: _SessionBond(self.least_busy(), session))
+        except LookupError:  # the same, when the session is over
+            return _SessionBond(self.least_busy(), session)
 
     def _new_file(self) -> File:
         self._kept_count += 1
@@ -213,15 +219,16 @@ class _SessionBond:
 
 
 class _TransactionBond:
-    """What the process knows of a transaction. Lives in its holder; told to be over, its files removed, once."""
+    """What the process knows of a transaction. Lives in its holder, or for one question of a shadow that comes
+    late; its end is told once."""
 
-    __slots__ = ("_files", "_host", "_number", "_plain", "_seen", "_session")
+    __slots__ = ("_host", "_is_open", "_number", "_plain", "_seen", "_session")
 
     def __init__(self, host: Host, session: str, number: int) -> None:
         self._host = host
         self._session = session
         self._number = number
-        self._files: list[File] = []
+        self._is_open = True
         self._seen: list[Recipient] | None = None
         self._plain: list[list[Any]] = []
 
@@ -238,13 +245,9 @@ class _TransactionBond:
             "recipients": self._plain,
         }
 
-    def keep(self, file: File) -> File:
-        """A file that is needed until the transaction is over."""
-        self._files.append(file)
-        return file
-
     def close(self) -> None:
-        files, self._files = self._files, []
-        for file in files:
-            file.unlink(missing_ok=True)
-        self._host.tell(Told(self._session, "transaction-ended", {"transaction": self._number}))
+        if self._is_open:
+            self._is_open = False
+            self._host.tell(Told(self._session, "transaction-ended", {"transaction": self._number}))
+
+    __del__ = close

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import mmap
 import os
 import shutil
 import stat
@@ -17,13 +18,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from errno import ENOSPC
+from io import FileIO
 from pathlib import Path as File
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gatepost.hooks.records import RecordError
 from gatepost.model import Blob, Bytes
+from gatepost.plugins.host.keeping import OwnFile
 from gatepost.plugins.host.launching import DIRECTLY, Starter
-from gatepost.store.blobs import FileBlob
 
 SMALL = 64 * 1024
 """Octets up to which content is written in the loop, and an answer's octets stay in its frame."""
@@ -31,6 +33,7 @@ _PREFIX = "gatepost-scratch-"  # of these folders alone: what has it is removed 
 _YOUNG_S = 60.0
 T = TypeVar("T")
 LARGEST = 1024 * 1024 * 1024  # octets handed back in one file
+_NOT_PLAIN = "the message's file isn't a plain file any more, or it is too large"
 
 
 class Print(NamedTuple):
@@ -52,39 +55,76 @@ def take_print(file: str | int) -> Print:
     return _print(os.lstat(file))
 
 
-async def rewritten(path: str, before: Print, make: Callable[[], File]) -> Blob | None:
+async def rewritten(path: str, print_: Print, before: Blob | None, make: Callable[[], File]) -> Blob | None:
     """The content of a file that a child was free to write, if it has; moved out of its reach, and if it is large to
-    the file that `make` names.
+    the file that `make` names. `before`: what it was, where a change may not be seen from outside.
 
     RecordError if there is no plain file any more, or one too large.
     """
     try:
-        if _print(os.lstat(path)) == before:
+        found = os.lstat(path)
+        looks_the_same = _print(found) == print_
+        if looks_the_same and before is None:
             return None
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not _is_plain(found):  # nor opened, then
+            raise RecordError(_NOT_PLAIN)
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", 0)
     except OSError as error:
         raise RecordError(f"the message's file can't be read back: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-            raise RecordError("the message's file isn't a plain file any more, or it is too large")
-        if found.st_size <= SMALL:
-            return Bytes(file.read(SMALL))
-        return await asyncio.get_running_loop().run_in_executor(None, _copied, file, make())
+    if not looks_the_same:
+        before = None
+    if os.fstat(file.fileno()).st_size <= SMALL:
+        with file:
+            octets = file.read(SMALL)
+        return None if before is not None and octets == before.read() else Bytes(octets)
+    return await asyncio.get_running_loop().run_in_executor(None, _copied, file, before, make())
 
 
 def _print(found: os.stat_result) -> Print:
     return Print(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _copied(file: IO[bytes], to: File) -> Blob:
-    size = 0
-    with to.open("xb") as copy:
-        while piece := file.read(256 * 1024):
-            size += copy.write(piece)
-            if size > LARGEST:
-                raise RecordError("the message's file is too large")
-    return FileBlob(to, size)
+def _is_plain(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_size <= LARGEST
+
+
+def _copied(file: FileIO, before: Blob | None, to: File) -> Blob | None:
+    """What is in the file, at `to`; None if that is `before`."""
+    with file:
+        if not _is_plain(os.fstat(file.fileno())):
+            raise RecordError(_NOT_PLAIN)
+        if before is not None and all(file.read(len(chunk)) == chunk for chunk in before.chunks()):
+            return None
+        file.seek(0)
+        size = 0
+        try:
+            with to.open("xb") as copy:
+                while piece := file.read(256 * 1024):
+                    size += copy.write(piece)
+                    if size > LARGEST:
+                        raise RecordError(_NOT_PLAIN)
+        except BaseException:
+            _discard(to)
+            raise
+    return OwnFile(to, size)
+
+
+def _shows_changes(folder: File) -> bool:
+    """Whether a file's time tells every change there. In memory (Linux' tmpfs) those made by a map don't show."""
+    path = folder / "probe"
+    try:
+        with path.open("xb+") as file:
+            file.write(b"before")
+            file.flush()
+            print_ = take_print(file.fileno())
+            with mmap.mmap(file.fileno(), 6) as map_:
+                if map_[:] == b"before":  # what was read first, isn't noticed when it is written
+                    map_[:] = b"after "
+            return _print(os.fstat(file.fileno())) != print_
+    except (OSError, ValueError):
+        return False
+    finally:
+        path.unlink(missing_ok=True)
 
 
 class Scratch:
@@ -101,6 +141,7 @@ class Scratch:
         if quick is not None:
             with suppress(OSError):  # not every system has one
                 self._quick = self._make(quick)
+        self._hiding = tuple(f"{each}/" for each in {self.folder, self._quick} if not _shows_changes(each))
 
     def write_small(self, id: int, content: Blob, suffix: str = "") -> str:
         """The question's content as a file. OSError."""
@@ -124,6 +165,14 @@ class Scratch:
         await asyncio.get_running_loop().run_in_executor(None, write, path, content, self._mode)
         return str(path)
 
+    def hides(self, path: str) -> bool:
+        """Whether a file of this folder may have been changed though it looks as it did."""
+        return path.startswith(self._hiding)
+
+    def is_usable(self) -> bool:
+        """Whether files can still be made: a child may have removed the folder, or closed it."""
+        return os.access(self.folder, os.W_OK | os.X_OK)
+
     async def take(self, id: int, name: object, to: File) -> Blob:
         """What the child wrote for question `id` and called `name`, moved to `to`. RecordError if that can't be."""
         if not isinstance(name, str) or not name.startswith(f"{id}.") or "/" in name or "\0" in name:
@@ -141,7 +190,7 @@ class Scratch:
         except RecordError:
             _discard(to)
             raise
-        return FileBlob(to, found.st_size)
+        return OwnFile(to, found.st_size)
 
     def forget(self, file: str | None, edits: Iterable[Mapping[str, Any]] = ()) -> None:
         """The question is over: its content may go, and what its answer handed back."""
@@ -196,7 +245,7 @@ def sweep(where: File | None) -> None:
 
 
 def _check_plain(name: str, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > LARGEST:
+    if not _is_plain(found):
         raise RecordError(f"{name[:80]!r} isn't a plain file, or it is too large")
 
 
@@ -235,12 +284,17 @@ def _write_at_once(path: str, content: Blob, mode: int | None, look: Callable[[i
 
 
 def write(path: File, content: Blob, mode: int | None = None) -> None:
-    """The content as a new file; its mode as the umask says, if it isn't said here."""
+    """The content as a new file; its mode as the umask says, if it isn't said here. OSError: nothing is left then."""
     with path.open("xb") as file:
-        if mode is not None:
-            os.fchmod(file.fileno(), mode)
-        for chunk in content.chunks():
-            file.write(chunk)
+        try:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            for chunk in content.chunks():
+                file.write(chunk)
+            file.flush()
+        except OSError:
+            _discard(path)
+            raise
 
 
 def handed_back(edits: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -248,6 +248,10 @@ class Host:
         life.channel.send(Ask(question.id, question.session, question.transaction, question.stage, facts, left, path))
 
     def _unsendable(self, question: Question, error: Exception) -> None:
+        life = question.life
+        if isinstance(error, OSError) and life is not None and life is self._life and not life.scratch.is_usable():
+            life.kill("has lost the folder of its files")  # in the next life the question is asked again
+            return
         self._in_flight.pop(question.id, None)
         self._fail([question], error)
 

@@ -200,8 +200,9 @@ def _bound(
         raise PluginError(f'plugin "{crew.name}": none of its functions is there (mail_func, rcpt_func, data_func)')
     asker = _Asker(loaded, crew, env, options)
     bind_stages(loaded, dict.fromkeys(has, asker.ask), wishes)
-    if options.drop_on_reject:
-        words = {"priority": 0}
+    if options.drop_on_reject and not all(binding.shadow for binding in loaded.bindings):
+        loaded.bindings = [one if one.shadow else replace(one, hook=asker.ask_and_drop) for one in loaded.bindings]
+        words = {"priority": 0, "always": True}
         loaded.bindings.append(make_binding(crew.name, stages.Command, asker.drop, words, Wish(), Breaker()))
     return loaded
 
@@ -267,15 +268,20 @@ class _Asker(_Base):
 
     def __init__(self, loaded: Indimail, crew: Crew, env: Mapping[str, str], options: IndimailOptions) -> None:
         super().__init__(loaded, crew, env)
-        self._options = options
+        self._is_null = options.null_remoteinfo == "null"
 
     async def ask(self, event: stages.Event) -> Verdict:
         """The hook of all three stages."""
-        is_null = self._options.null_remoteinfo == "null"
         function = {"sender": "mail_func", "recipient": "rcpt_func"}.get(event.name, "data_func")
-        answered = await self.exchange(event, function, lambda env: arguments(event, env, null_remoteinfo=is_null))
-        verdict = read_returned(answered.returned, answered.mesg)
-        if isinstance(verdict, Refuse) and self._options.drop_on_reject:
+        answered = await self.exchange(
+            event, function, lambda env: arguments(event, env, null_remoteinfo=self._is_null)
+        )
+        return read_returned(answered.returned, answered.mesg)
+
+    async def ask_and_drop(self, event: stages.Event) -> Verdict:
+        """The same, where a refusal is to be the session's end."""
+        verdict = await self.ask(event)
+        if isinstance(verdict, Refuse):
             _dropped(event.session).is_due = True
         return verdict
 

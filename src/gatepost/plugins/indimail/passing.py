@@ -8,39 +8,56 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gatepost.hooks import stages
 from gatepost.hooks.session import Session
-from gatepost.model import Path
+from gatepost.model import Path, Peer
 from gatepost.net.answers import ResolverError
 
 MESSAGE_PATH = "GATEPOST_MESSAGE_PATH"
 """Where `data_func` finds the message, which its arguments don't tell. The host sets it."""
-_LOOKUP_S = 5.0  # for the client's name, and never more than a third of a question's time
+_LOOKUP_S = 5.0  # for the client's name, in a whole session; and never more than a third of a question's time
 
 
-@dataclass(slots=True)
 class ClientName:
-    """The client's verified name. Lives in the session's holder: asked for once."""
+    """The client's verified name. Lives in the session's holder: looked up once, whoever wants to know it."""
 
-    text: str | None = None
-    is_known: bool = False
+    def __init__(self, peer: Peer) -> None:
+        """Begins looking."""
+        loop = asyncio.get_running_loop()
+        self._until = loop.time() + _LOOKUP_S
+        self._looking = loop.create_task(_found(peer))
+
+    async def text(self, most_s: float) -> str | None:
+        """The name, if it is found within so many seconds; and nobody waits when all the time for it is over."""
+        left = min(most_s, self._until - asyncio.get_running_loop().time())
+        if left > 0:
+            await asyncio.wait({self._looking}, timeout=left)
+        return self._looking.result() if self._looking.done() else None
+
+    def close(self) -> None:
+        """The session is over."""
+        self._looking.cancel()
 
 
 async def client_name(event: stages.Event) -> str | None:
     """The client's verified name; None where there is none, or where finding it takes too long."""
     session = event.session
-    name = session.holder.get(ClientName, ClientName)
-    if not name.is_known:
-        name.is_known = True
-        try:
-            async with asyncio.timeout(min(_LOOKUP_S, event.remaining_s / 3)):
-                name.text = await session.peer.name()
-        except (ResolverError, TimeoutError, OSError):
-            name.text = None
-    return name.text
+    if session.peer.lookup is None:
+        return None
+    try:
+        name = session.holder.get(ClientName, lambda: ClientName(session.peer))
+    except LookupError:  # a shadow, asked when the session is over
+        return None
+    return await name.text(event.remaining_s / 3)
+
+
+async def _found(peer: Peer) -> str | None:
+    try:
+        return await peer.name()
+    except (ResolverError, TimeoutError, OSError):
+        return None
 
 
 def session_environment(

@@ -15,6 +15,7 @@ from gatepost.hooks.answers import AnswerError
 from gatepost.hooks.stages import Event
 from gatepost.hooks.verdicts import PROCEED, Refuse, Verdict
 from gatepost.model import Blob, ReplaceMessage, Reply
+from gatepost.plugins.host.keeping import keep
 from gatepost.plugins.loaded import Exchange, Loaded
 from gatepost.plugins.mailenable.answers import describe, understand
 from gatepost.plugins.mailenable.configuration import passing, pending
@@ -76,6 +77,7 @@ class Calling:
             changes = await asyncio.get_running_loop().run_in_executor(None, changed, before, after)
         if changes is not None:
             event.turn.record(ReplaceMessage(after, changes))
+            keep(after, event.transaction)
         return PROCEED
 
     def _tell(self, call: _Call, returned: str) -> None:
