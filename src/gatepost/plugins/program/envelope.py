@@ -20,6 +20,7 @@ from gatepost.model import (
 )
 
 _OURS = "GATEPOST_"  # variables of the environment that are the server's, not the program's
+_LONGEST = 100_000  # octets of a variable: Linux passes no text of 128 KiB
 _NOT_PASSED = frozenset({"FILTERARGS", "SPAMFILTER", "QMAILNAME"})  # the original unsets them
 
 
@@ -49,7 +50,8 @@ def base_environment(env: Mapping[str, str]) -> dict[str, str]:
 def environment(event: Message, told: Addresses, size: int) -> dict[str, str]:
     """What qmail's filters are told of a message of `size` octets, and of the connection as under ucspi's servers.
 
-    One recipient stands for all where a variable holds one: a message is filtered once, before it is queued.
+    One recipient stands for all where a variable holds one: a message is filtered once, before it is queued. A list
+    of recipients that is too long for a variable isn't there.
     """
     session = event.session
     sender, at_sender = _halves(told.sender)
@@ -80,6 +82,8 @@ def environment(event: Message, told: Addresses, size: int) -> dict[str, str]:
         found |= {"TCPREMOTEINFO": session.user, "AUTHENTICATED": "1"}
     if event.transaction is not None:
         found["GATEPOST_TICKET"] = str(event.transaction.ticket)
+    if len(found["QMAILRCPTS"].encode()) > _LONGEST:
+        del found["QMAILRCPTS"]
     return {key: value.replace("\0", "") for key, value in found.items()}
 
 

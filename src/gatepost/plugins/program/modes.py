@@ -17,6 +17,7 @@ from gatepost.content.pieces import crlf
 from gatepost.hooks.stages import Message
 from gatepost.hooks.verdicts import PROCEED, Discard, Quarantine, Refuse, Verdict
 from gatepost.model import AddHeader, Blob, Bytes, Edit, ReplaceMessage, Reply
+from gatepost.plugins.host.keeping import OwnFile, keep
 from gatepost.plugins.host.scratch import SMALL
 from gatepost.plugins.loaded import Exchange
 from gatepost.plugins.program.envelope import (
@@ -31,7 +32,6 @@ from gatepost.plugins.program.envelope import (
 from gatepost.plugins.program.options import CUSTOM, NOT_STARTED, REFUSED, ProgramOptions
 from gatepost.plugins.program.pickup import INBOUND, command_file, new_name, read_back, read_command_file
 from gatepost.plugins.program.running import Finished, ProgramFailed, Runner, Turn
-from gatepost.store.blobs import FileBlob
 
 PLACE = "{EMAILFILESPEC}"
 _PIECE = 256 * 1024
@@ -268,38 +268,31 @@ class Asking:
             after: Blob = Bytes(b"".join(crlf([content.read()])))
             told = _told(before, after)
         else:
-            assert event.transaction is not None
-            file = self._runner.kept_file()
-            event.transaction.holder.get(file, lambda: _Kept(file))
             loop = asyncio.get_running_loop()
-            after = await loop.run_in_executor(None, _keep, content, file)
+            after = await loop.run_in_executor(None, _kept, content, self._runner.kept_file())
             told = await loop.run_in_executor(None, _told, before, after)
         if told is not None:
             self._record(event, [ReplaceMessage(after, told)])
+            keep(after, event.transaction)
 
     def _record(self, event: Message, edits: Sequence[Edit]) -> None:
         for edit in edits:
             event.turn.record(edit)
 
 
-class _Kept:
-    """A file that lasts as long as its transaction."""
-
-    def __init__(self, file: File) -> None:
-        self._file = file
-
-    def close(self) -> None:
-        self._file.unlink(missing_ok=True)
-
-
 def _size(file: File) -> int:
     return file.stat().st_size
 
 
-def _keep(content: Blob, file: File) -> Blob:
-    """The content in a file that outlives its turn, with CRLF at every line's end. OSError."""
-    with file.open("xb") as stream:
-        return FileBlob(file, sum([stream.write(piece) for piece in crlf(content.chunks())]))
+def _kept(content: Blob, file: File) -> Blob:
+    """The content in a file that outlives its turn, with CRLF at every line's end. OSError, and then there is none."""
+    try:
+        with file.open("xb") as stream:
+            size = sum([stream.write(piece) for piece in crlf(content.chunks())])
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
+    return OwnFile(file, size)
 
 
 def _told(before: Blob, after: Blob) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from pathlib import Path as File
@@ -22,6 +23,7 @@ from gatepost.store.blobs import FileBlob
 INBOUND = "QUEUES/{connector}/Inbound"
 _ENCODING = "utf-8"
 _PIECE = 256 * 1024
+_CUT = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|;|(?<=\])(?=\[)')
 
 
 def new_name() -> str:
@@ -58,8 +60,7 @@ def read_command_file(octets: bytes, before: Addresses) -> Addresses:
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     recipients = before.recipients
     if "Recipients" in found:
-        items = (item.strip() for item in found["Recipients"].replace("][", "];[").split(";"))
-        recipients = tuple(_unwrapped(item) for item in items if item)
+        recipients = tuple(_unwrapped(item) for item in _items(found["Recipients"]))
     return Addresses(_unwrapped(found.get("Sender", before.sender).strip()), recipients)
 
 
@@ -93,6 +94,17 @@ def read_back(path: File, most: int, to: File) -> Blob | None:
 
 def _listed(recipients: tuple[str, ...]) -> str:
     return "; ".join(f"[SMTP:{recipient}]" for recipient in recipients)
+
+
+def _items(text: str) -> list[str]:
+    """What stands between `;` or within `][`, but for those in quoted local parts."""
+    found, at = [], 0
+    for cut in _CUT.finditer(text):
+        if cut["quoted"] is None:
+            found.append(text[at : cut.start()].strip())
+            at = cut.end()
+    found.append(text[at:].strip())
+    return [item for item in found if item]
 
 
 def _unwrapped(text: str) -> str:

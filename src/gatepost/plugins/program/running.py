@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import shutil
+import stat
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class Runner:
                 await self._starter.remove(File(folder))
 
     def kept_file(self) -> File:
-        """Where content can outlive its turn; whoever uses it removes it."""
+        """A file's name where content can outlive its turn; whoever makes it removes it."""
         self._count += 1
         return self._scratches[0].folder / f"kept-{self._count}"
 
@@ -179,7 +180,7 @@ class Turn:
         cut at `most`. Whoever is cancelled here has killed it.
         """
         runner = self._runner
-        reading = os.open(os.devnull if stdin is None else stdin, os.O_RDONLY)
+        reading = os.open(os.devnull, os.O_RDONLY) if stdin is None else _opened(stdin)
         try:
             program = runner.start(words, environment, reading)
         finally:
@@ -316,6 +317,16 @@ class _Errors(Voice):
     def data_received(self, data: bytes) -> None:
         self.beginning += data[: _WORDS - len(self.beginning)]
         super().data_received(data)
+
+
+def _opened(path: File) -> int:
+    """A descriptor of the file, to read it. OSError; ProgramFailed if something else has been put in its place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would be waited for
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ProgramFailed("the message's file isn't a plain file any more")
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 async def _done(future: asyncio.Future[None]) -> None:
