@@ -8,6 +8,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -27,12 +28,15 @@ needs_root = pytest.mark.skipif(
 class Door:
     """A launcher, and the raw side of its door."""
 
+    def __init__(self, **more):
+        self.more = more
+
     def __enter__(self):
         self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told = json.dumps({"nobody": [NOBODY.pw_uid, NOBODY.pw_gid, [NOBODY.pw_gid]]})
         words = [sys.executable, "-I", "-S", launcher.__file__, told, str(theirs.fileno())]
         with theirs:
-            self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+            self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, **self.more)
         self.door.settimeout(10)
         return self
 
@@ -188,3 +192,14 @@ def test_nobody_who_doesnt_listen_stops_it():
         for control in unread:
             control.close()
         assert at.works()
+
+
+@needs_root
+def test_no_group_of_the_launchers_is_left():
+    with Door(extra_groups=[0, 1, 4]) as at, tempfile.TemporaryFile() as said:
+        at.hear(
+            GOOD | {"arguments": ["/bin/sh", "-c", "id -G"], "environment": {"PATH": os.defpath}},
+            lambda control: [said.fileno()] * 3 + [control.fileno()],
+        )
+        said.seek(0)
+        assert said.read() == f"{NOBODY.pw_gid}\n".encode()

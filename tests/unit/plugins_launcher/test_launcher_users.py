@@ -242,6 +242,8 @@ async def test_a_host_that_hangs_is_killed_with_what_it_has_started(starters):
     host = starters.of(USER).host(command, Limits())
     errors = os.fdopen(host.errors, "rb", 0)
     pid = int(await asyncio.to_thread(errors.readline))
+    while not host.pid:
+        await asyncio.sleep(0.01)
     assert is_there(host.pid)
     host.kill()
     assert await asyncio.wait_for(host.exited, 10) == -signal.SIGKILL
