@@ -15,6 +15,8 @@ from gatepost.admin.telling import Entry, explain
 from gatepost.model import Ticket, TokenError, token_time
 
 SEARCH_LIMIT = 50
+EX_USAGE = 64
+EX_NO_INPUT = 66
 
 
 class Records(Protocol):
@@ -63,14 +65,16 @@ class Desk:
         told = explain(await asyncio.to_thread(self._records.find, token), number)
         if told is None:
             raise ActionError(
-                f"nothing is known of {token}", "it may be older than the trace is kept; find others: gatepost trace"
+                f"nothing is known of {token}",
+                "it may be older than the trace is kept; find others: gatepost trace",
+                EX_NO_INPUT,
             )
         if arguments.get("json"):
             return told.as_json()
         return told.text(verbose=bool(arguments.get("verbose")))
 
     async def _trace(self, arguments: Mapping[str, Any]) -> Any:
-        wanted = {key: str(arguments[key]).lower() for key in ("to", "from", "peer") if arguments.get(key)}
+        wanted = {key: str(arguments[key]).lower() for key in ("to", "from", "peer", "heard") if arguments.get(key)}
         found = await asyncio.to_thread(
             self._records.sessions,
             since_ms=int(arguments.get("since_ms", 0)),
@@ -92,7 +96,8 @@ def read_token(text: str) -> tuple[str, int | None]:
     try:
         token_time(text)
     except TokenError as error:
-        raise ActionError(str(error), "a refusal's text ends with its token, a 250's with its ticket") from error
+        mend = "a refusal's text ends with its token, a 250's with its ticket; find others: gatepost trace"
+        raise ActionError(str(error), mend, EX_USAGE) from error
     return text.upper(), None
 
 
@@ -103,9 +108,10 @@ def _id(arguments: Mapping[str, Any]) -> str:
 
 
 def _fits(entries: list[Entry], wanted: Mapping[str, str]) -> bool:
-    """Whether a session has every address that is looked for, whole or as a part."""
-    said: dict[str, list[str]] = {"to": [], "from": [], "peer": []}
+    """Whether a session has every address and word that is looked for, whole or as a part."""
+    said: dict[str, list[str]] = {"to": [], "from": [], "peer": [], "heard": []}
     for _, _, kind, facts in entries:
+        said["heard"].append(str(facts.get("reply", "")).lower())
         match kind:
             case "recipient":
                 said["to"].append(str(facts.get("recipient", "")).lower())

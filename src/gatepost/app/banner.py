@@ -6,6 +6,7 @@ It is made of plain facts (`inspection`), so that a supervisor says the same as 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,10 @@ def _speaks(listener: Listener, certificates: Sequence[tuple[str, int]]) -> str:
 
 
 def _days(days: int) -> str:
-    return f"{days} days left" if days >= 0 else f"ENDED {-days} days ago"
+    """Whole days that are left; one that has just ended has -1."""
+    if days >= 0:
+        return f"{days} days left"
+    return f"ENDED {-days - 1} days ago" if days < -1 else "ENDED today"
 
 
 def _address(address: tuple[str, int]) -> str:
@@ -169,7 +173,9 @@ def _data(settings: Settings, facts: Facts) -> str:
         return "in memory only, nothing is kept"
     words = [str(settings.data), f"{facts.queued} queued", f"{facts.held} held"]
     try:
-        words.append(f"{_amount(shutil.disk_usage(settings.data).free)} free")
+        free = shutil.disk_usage(settings.data).free
+        full = "" if free >= settings.spool.keep_free else ", LESS THAN keep_free: new mail hears 452"
+        words.append(f"{_amount(free)} free{full}")
     except OSError:
         words.append("free space unknown")
     days = settings.trace.days
@@ -182,7 +188,13 @@ def _try_it(settings: Settings, facts: Facts) -> str:
     first = settings.listen[0]
     at = facts.addresses.get(first.name, ("", 0))
     server = f" --server {_address(at)}" if not first.address.port and at[1] else ""
-    return f"gatepost{config} send{server} --to {_somebody(settings)} --subject hello"
+    return f"{_program()}{config} send{server} --to {_somebody(settings)} --subject hello"
+
+
+def _program() -> str:
+    """The command as it was called, where a shell wouldn't find it by its name."""
+    called = sys.argv[0]
+    return called if Path(called).name == "gatepost" and shutil.which("gatepost") is None else "gatepost"
 
 
 def _somebody(settings: Settings) -> str:

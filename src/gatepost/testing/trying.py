@@ -6,11 +6,13 @@ The whole reception is real, only its ends are doubles; so what is seen here is 
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import gatepost
 from gatepost.admin.telling import Entry, Explanation, explain
 from gatepost.hooks.records import read_verdict
 from gatepost.hooks.verdicts import Verdict
@@ -19,6 +21,7 @@ from gatepost.plugins.loaded import Exchange, Loaded, Wish
 from gatepost.plugins.python import load
 from gatepost.testing.rig import Rig
 
+_HOUSE = str(Path(gatepost.__file__).parent)
 MESSAGE = (
     b"From: Dave <dave@bobo.example>\r\nTo: Ann <ann@example.org>\r\nSubject: hello\r\n"
     b"Date: Mon, 02 Nov 2026 09:00:00 +0000\r\nMessage-ID: <1@bobo.example>\r\n\r\nHello Ann.\r\n"
@@ -77,14 +80,15 @@ class Story:
         return None
 
     def __str__(self) -> str:
-        lines = [f"{said:<40} {heard.replace(chr(10), ' / ')}" for said, heard in self.replies]
+        lines = [f"{said:<40} {_briefly(heard)}" for said, heard in self.replies]
         if self.explanation is not None:
-            lines += ["", self.explanation.text()]
+            lines += ["", str(self.explanation)]
         for one in self.exchanges:
             lines += ["", f"{one.plugin} at {one.stage} was passed:"]
             lines += [f"  {line}" for line in one.passed.splitlines()]
             lines += [f"and returned: {one.returned}"]
-        lines += [f"error: {type(error).__name__}: {error}" for error in self.errors]
+        for error in self.errors:
+            lines += ["", *_traceback(error)]
         if self.content is not None:
             to = ", ".join(self.recipients)
             lines += ["", f"the message for {to}, {len(self.content)} octets:", ""]
@@ -166,6 +170,22 @@ async def _converse(
         return
     story.replies.append((".", await client.content(message)))
     await say("QUIT")
+
+
+def _briefly(heard: str) -> str:
+    """A reply on one line."""
+    first, *further = heard.split("\n")
+    return f"{first[:3]} {first[4:]}, and {len(further)} more lines" if further else heard
+
+
+def _traceback(error: BaseException) -> list[str]:
+    """The error, and the author's own lines on the way to it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_HOUSE)]
+    shown = traceback.format_list(frames)
+    return [
+        f"error: {type(error).__name__}: {error}",
+        *(line for frame in shown for line in frame.rstrip().splitlines()),
+    ]
 
 
 def _octets(message: bytes | str | Path) -> bytes:

@@ -39,7 +39,7 @@ def test_a_user_is_added_listed_and_removed(tmp_path, monkeypatch, capsys):
         {"name": "ann@example.org", "aliases": ["info@example.org"], "send_as": [], "login": True, "from": "registry"}
     ]
     code, _, err = run("add", "INFO@example.org", "--no-password")
-    assert code == 64 and "belongs to somebody already" in err
+    assert code == 64 and "INFO@example.org belongs to ann@example.org already" in err
     code, _, err = run("add", "ann", "--no-password")
     assert code == 64 and "ann@example.org" in err
     assert run("add", "bob@example.org", "--password-stdin", said="\n")[0] == 64

@@ -114,14 +114,27 @@ def test_listeners_routes_and_endings_in_words() -> None:
         ready_s=0.1,
         workers=1,
         addresses={"submission": ("::", 4465)},
-        certificates=[("a.example", -3)],
+        certificates=[("a.example", -4), ("b.example", -1)],
         config=Path("x.toml"),
     )
     told = banner(settings, facts)
-    assert "submission  [::]:4465      submission, TLS (a.example, ENDED 3 days ago), AUTH required\n" in told
+    assert "submission  [::]:4465      submission, TLS (a.example, ENDED 3 days ago, b.example, ENDED today), " in told
     assert "\n           lmtp        127.0.0.1:24   lmtp\n" in told
     assert "*@b.example, *@c.example → /run/lmtp by LMTP, for 192.0.2.0/24 · " in told
     assert "* → smart.example:25, for authenticated users · " in told
     assert "*@x2.example → nowhere (discard) · 2 more · all else refused (550 5.7.1)\n" in told
     assert " · no trace\n" in told
     assert told.endswith("gatepost -c x.toml send --server [::]:4465 --to zoe@a.example --subject hello")
+
+
+def test_a_disk_that_is_nearly_full_and_a_command_that_no_shell_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [".venv/bin/gatepost", "run"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    settings = Settings.model_validate(
+        {"data": str(tmp_path), "listen": ["127.0.0.1:25"], "spool": {"keep_free": 1 << 60}}
+    )
+    told = banner(settings, Facts(ready_s=0.1, workers=1, addresses={"smtp": ("127.0.0.1", 25)}))
+    assert "free, LESS THAN keep_free: new mail hears 452" in told
+    assert "try it     .venv/bin/gatepost send --to " in told

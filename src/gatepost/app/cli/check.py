@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Literal
 
 import rich_click as click
 
+from gatepost.app.cli.access import READ, RUN, refused_to, strangers_in
 from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit
 
@@ -33,12 +35,12 @@ if TYPE_CHECKING:
 _FEW_DAYS = 21
 _CONNECT_S = 2.0
 _ANSWER_S = 5.0
-_PRIVATE = 0o077
+_EVERYBODY = 0o007
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One thing that was looked at. Warnings don't keep a server from starting, failures do."""
+    """One thing that was looked at. With a failure a server can't start, or can't do its work."""
 
     what: str
     state: Literal["ok", "warning", "failed"]
@@ -55,7 +57,7 @@ class Look:
 def command(frame: Frame, *, as_json: bool) -> int:
     """Check the settings and their surroundings: certificates, data folder, ports, next servers.
 
-    Exit code 0 if a server can start (there may be warnings), else 78.
+    Exit code 0 if a server can start and do its work (there may be warnings), else 78.
     """
     settings = frame.settings()
     looks = list(look_around(settings))
@@ -76,25 +78,27 @@ def look_around(settings: Settings) -> Iterator[Look]:
     if settings.data is not None:
         yield _data(settings.data, settings.spool.keep_free)
     if settings.run_as:
-        yield _privileges(settings.run_as)
+        yield from _privileges(settings, settings.run_as)
+    ours = _listening_already(settings)
     for listener in settings.listen:
-        yield _listener(listener)
+        yield _listener(listener, ours)
     for certificate in settings.tls.certificate:
         yield _certificate(certificate.chain, certificate.key)
-        if certificate.key.stat().st_mode & _PRIVATE:
-            yield Look("key", "warning", f"{certificate.key} can be read by others; chmod 600 it")
+        if certificate.key.stat().st_mode & _EVERYBODY:
+            yield Look("key", "warning", f"{certificate.key} can be read by everybody; chmod o= {certificate.key}")
     if not settings.route:
         yield Look("routes", "warning", "there is no [[route]], so every recipient but postmaster is refused")
     for route in settings.route:
         match = ", ".join(route.match)
+        otherwise = "senders would hear 451" if route.handover == "before-reply" else "mail would wait in the queue"
         if route.deliver.socket:
-            yield _local_socket(match, route.deliver.socket)
+            yield _local_socket(match, route.deliver.socket, otherwise)
         for host in route.deliver.hosts:
-            yield _next_server(match, host)
+            yield _next_server(match, host, otherwise)
         if route.recipients == "ask":
             yield _knows_recipients(settings, route)
     if settings.plugin:
-        yield _plugins(settings)
+        yield from asyncio.run(_plugins(settings))
 
 
 def _settings(settings: Settings) -> Look:
@@ -107,7 +111,7 @@ def _settings(settings: Settings) -> Look:
 
 def _data(folder: Path, keep_free: int) -> Look:
     """Whether a server could write there, or in the folder that it would be made in."""
-    place = folder
+    place = folder = folder.resolve()
     while not place.exists():
         place = place.parent
     try:
@@ -123,23 +127,63 @@ def _data(folder: Path, keep_free: int) -> Look:
     return Look("data", "ok", text)
 
 
-def _privileges(run_as: str) -> Look:
+def _privileges(settings: Settings, run_as: str) -> Iterator[Look]:
+    """Whether there is such a user, and he can use what the server will open once it is him."""
     import grp
-    import pwd
 
-    user, _, group = run_as.partition(":")
+    from gatepost.app.privileges import Identity, PrivilegeError
+
     try:
-        pwd.getpwnam(user)
-        if group:
-            grp.getgrnam(group)
-    except KeyError:
-        return Look("run_as", "failed", f'there is no user or group "{run_as}"; make it, or change run_as')
+        identity = Identity.of(run_as)
+    except PrivilegeError:
+        yield Look("run_as", "failed", f'there is no user or group "{run_as}"; make it, or change run_as')
+        return
     if os.geteuid() != 0:
-        return Look("run_as", "warning", f"only root can become {run_as}")
-    return Look("run_as", "ok", run_as)
+        yield Look("run_as", "warning", f"only root can become {run_as}")
+        return
+    user = identity.user
+    closed = refused_to(run_as, _to_be_used(settings))
+    for file, at in closed.items():
+        group = grp.getgrgid(identity.gid).gr_name
+        mend = f"chgrp {group} {file} && chmod g+r {file}" if at == file else f"{at} is closed to it"
+        yield Look("run_as", "failed", f"{user} can't use {file}; {mend}")
+    if settings.data is not None and settings.data.exists():
+        others = list(strangers_in(settings.data, run_as))
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            text = f"{others[0]}{more} isn't {user}'s; chown -R {run_as} {settings.data}"
+            yield Look("run_as", "failed", text)
+            return
+    if not closed:
+        yield Look("run_as", "ok", run_as)
 
 
-def _listener(listener: Listener) -> Look:
+def _to_be_used(settings: Settings) -> dict[Path, int]:
+    """The files a server opens after it has given root up, at the start, at a reload, or when a certificate changes."""
+    wanted = {Path(sys.executable).resolve(): RUN, Path(__file__).resolve().parents[2] / "__init__.py": READ}
+    if settings.file is not None:
+        wanted[settings.file.absolute()] = READ
+    for certificate in settings.tls.certificate:
+        wanted |= {certificate.chain: READ, certificate.key: READ}
+    wanted |= {file: READ for plugin in settings.plugin if plugin.enabled and (file := plugin.file) is not None}
+    return wanted
+
+
+def _listening_already(settings: Settings) -> set[str]:
+    """The listeners of a server that runs on this data folder."""
+    from gatepost.app.control import ControlClient, ControlError, NotRunning
+
+    if settings.data is None:
+        return set()
+    try:
+        with ControlClient(settings.data, timeout_s=_ANSWER_S) as client:
+            told = client.ask("status")["listeners"]
+    except (NotRunning, ControlError, OSError):
+        return set()
+    return {f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in (one["address"] for one in told)}
+
+
+def _listener(listener: Listener, ours: Container[str]) -> Look:
     what = f"listen {listener.name}"
     text = f"{listener.address} {listener.protocol}, tls {listener.tls}"
     host = "127.0.0.1" if listener.address.host == "localhost" else listener.address.host
@@ -150,6 +194,8 @@ def _listener(listener: Listener) -> Look:
             probe.bind((host, listener.address.port))
     except OSError as error:
         match error.errno:
+            case errno.EADDRINUSE if str(listener.address) in ours:
+                return Look(what, "ok", f"{text}: the running gatepost has it")
             case errno.EADDRINUSE:
                 return Look(what, "warning", f"{text}: somebody listens there, perhaps a running gatepost")
             case errno.EACCES:
@@ -170,18 +216,18 @@ def _certificate(chain: Path, key: Path) -> Look:
     return Look("certificate", "warning" if days < _FEW_DAYS else "ok", f"{name}, {days} days left")
 
 
-def _local_socket(match: str, path: Path) -> Look:
+def _local_socket(match: str, path: Path, otherwise: str) -> Look:
     try:
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
             probe.settimeout(_CONNECT_S)
             probe.connect(str(path))
     except OSError as error:
         words = (error.strerror or str(error)).lower()
-        return Look("route", "warning", f"{match} → {path}: {words}; mail would wait in the queue")
+        return Look("route", "warning", f"{match} → {path}: {words}; {otherwise}")
     return Look("route", "ok", f"{match} → {path}: somebody listens")
 
 
-def _next_server(match: str, host: Endpoint) -> Look:
+def _next_server(match: str, host: Endpoint, otherwise: str) -> Look:
     """Only loopback is tried: a check disturbs nobody else's server."""
     try:
         is_here = host.host == "localhost" or ip_address(host.host).is_loopback
@@ -193,7 +239,7 @@ def _next_server(match: str, host: Endpoint) -> Look:
         socket.create_connection((host.host, host.port), _CONNECT_S).close()
     except OSError as error:
         words = (error.strerror or str(error)).lower()
-        return Look("route", "warning", f"{match} → {host}: {words}; mail would wait in the queue")
+        return Look("route", "warning", f"{match} → {host}: {words}; {otherwise}")
     return Look("route", "ok", f"{match} → {host}: somebody listens")
 
 
@@ -235,21 +281,23 @@ async def _accepts_everything(settings: Settings, route: Route, domain: str) -> 
         await servers.close()
 
 
-def _plugins(settings: Settings) -> Look:
-    """Loads the plugins as a server would; none is opened."""
+async def _plugins(settings: Settings) -> list[Look]:
+    """Loads each plugin as a server would; none is opened."""
     from gatepost.app.dialects import load_plugins
     from gatepost.plugins.loaded import PluginError
 
-    async def names() -> list[str]:
-        loaded = await load_plugins(settings.plugin)
-        for plugin in loaded:
-            await plugin.close()
-        return [plugin.name for plugin in loaded]
-
-    try:
-        return Look("plugins", "ok", ", ".join(asyncio.run(names())) or "none is enabled")
-    except PluginError as error:
-        return Look("plugins", "failed", str(error))
+    names: list[str] = []
+    failed: list[Look] = []
+    for plugin in settings.plugin:
+        try:
+            for loaded in await load_plugins([plugin]):
+                await loaded.close()
+                names.append(loaded.name)
+        except PluginError as error:
+            failed.append(Look("plugins", "failed", str(error)))
+    if names or not failed:
+        return [Look("plugins", "ok", ", ".join(names) or "none is enabled"), *failed]
+    return failed
 
 
 def _amount(octets: int) -> str:

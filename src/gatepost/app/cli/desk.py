@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
+from gatepost.app.cli.access import as_the_server
 from gatepost.app.cli.outcome import Exit, Failure
 
 if TYPE_CHECKING:
+    from gatepost.admin.desk import Desk
     from gatepost.app.cli.frame import Frame
 
 
@@ -27,19 +30,21 @@ def ask(frame: Frame, action: str, arguments: Mapping[str, Any] | None = None, *
             raise Failure(str(error), Exit.UNAVAILABLE, next_step="gatepost run") from None
     except ControlError as error:
         raise Failure(error.failure.message, _exit(error.failure.code), next_step=error.failure.mend) from None
-    return asyncio.run(_ask_stores(settings, action, arguments or {}))
+    from gatepost.app.stores import offline_desk
+
+    as_the_server(settings)
+    return asyncio.run(_ask_stores(offline_desk(settings, writes=action.startswith("queue.")), action, arguments or {}))
 
 
 def _exit(code: int) -> Exit:
     return Exit(code) if code in set(Exit) else Exit.TEMPORARY
 
 
-async def _ask_stores(settings: Any, action: str, arguments: Mapping[str, Any]) -> Any:
+async def _ask_stores(opened: AbstractAsyncContextManager[Desk], action: str, arguments: Mapping[str, Any]) -> Any:
     from gatepost.admin.queue import ActionError
-    from gatepost.app.stores import offline_desk
 
     try:
-        async with offline_desk(settings, writes=action.startswith("queue.")) as desk:
+        async with opened as desk:
             return await desk.do(action, arguments)
     except ActionError as error:
-        raise Failure(str(error), Exit.TEMPORARY, next_step=error.mend) from None
+        raise Failure(str(error), _exit(error.code), next_step=error.mend) from None

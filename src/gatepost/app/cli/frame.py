@@ -6,6 +6,7 @@ A command is a module of this package with a click command named `command`. To a
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -58,25 +59,14 @@ class Frame:
         return self.config or next((file for file in USUAL_FILES if file.is_file()), None)
 
     def settings(self, *, overrides: Mapping[str, Any] | None = None, checks: Sequence[Check] = ()) -> Settings:
-        """The settings that apply. Failure with the whole report if they can't be used."""
-        return _loaded(self.file, os.environ, overrides, checks)
+        """The settings that apply. If they can't be used the whole report is printed, and the command ends."""
+        from gatepost.app.settings import SettingsError, load
 
-    @staticmethod
-    def alone(given: Mapping[str, Any]) -> Settings:
-        """Settings of nothing but what is given, whatever files there are. Failure as above."""
-        return _loaded(None, {}, given, ())
-
-
-def _loaded(
-    file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None, checks: Sequence[Check]
-) -> Settings:
-    from gatepost.app.settings import SettingsError, load
-
-    try:
-        return load(file, environ=environ, overrides=overrides, checks=checks)
-    except SettingsError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(Exit.CONFIGURATION) from None
+        try:
+            return load(self.file, environ=os.environ, overrides=overrides, checks=checks)
+        except SettingsError as error:
+            click.echo(str(error), err=True)
+            raise SystemExit(Exit.CONFIGURATION) from None
 
 
 pass_frame = click.make_pass_decorator(Frame, ensure=True)
@@ -99,6 +89,8 @@ class Commands(click.RichGroup):
         if name not in COMMANDS and not name.startswith("-"):
             near = get_close_matches(name, COMMANDS, 1)
             hint = f'did you mean "{near[0]}"?' if near else "all commands: gatepost --help"
+            if name.endswith(".toml"):
+                hint = f"gatepost -c {name} run, or check"
             raise Failure(f'there is no command "{name}"', Exit.USAGE, next_step=hint)
         return super().resolve_command(ctx, args)
 
@@ -128,8 +120,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = commands.main(arguments, prog_name="gatepost", standalone_mode=False)
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "gatepost"
-        Failure(_as_sentence(error), Exit.USAGE, next_step=f"{where} --help").show()
+        Failure(_as_sentence(error), Exit.USAGE, next_step=_next_step(error)).show()
         return Exit.USAGE
     except Failure as error:
         error.show()
@@ -149,3 +140,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _as_sentence(error: click.UsageError) -> str:
     text = error.format_message().rstrip(".")
     return text[:1].lower() + text[1:]
+
+
+def _next_step(error: click.UsageError) -> str:
+    """The likely line where options or the settings file stand behind the command, else the command's help."""
+    where = error.ctx.command_path if error.ctx else "gatepost"
+    command = where.removeprefix("gatepost").strip()
+    if command and isinstance(error, click.NoSuchOption) and (option := _BEFORE.get(error.option_name)):
+        return f"gatepost {option} {command}: it stands before the command"
+    if command in _WITHOUT_ARGUMENTS and (extra := _EXTRA.search(error.format_message())):
+        return f"gatepost -c {extra[1]} {command}"
+    return f"{where} --help"
+
+
+_BEFORE = {
+    "-c": "-c FILE", "--config": "-c FILE", "-v": "-v", "--verbose": "-v", "-q": "-q", "--quiet": "-q",
+}  # fmt: skip
+_WITHOUT_ARGUMENTS = ("run", "check", "reload", "config show")
+_EXTRA = re.compile(r"extra argument \((.+)\)")  # click's words

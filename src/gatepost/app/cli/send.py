@@ -118,10 +118,13 @@ async def _send(
     from gatepost.delivery import Contexts, Dialer, Unreachable
     from gatepost.model import Body, Bytes
     from gatepost.net.certificates import client_context
-    from gatepost.wire.smtp.client_events import Transaction
+    from gatepost.wire.smtp.client_events import Phase, Transaction
 
     anybody = client_context(verify=False)  # the administrator's own server, perhaps under a name that isn't its own
     connection = await Dialer(hostname, contexts=Contexts(anybody, anybody)).open(hop, hop.hosts[0])
+    if isinstance(connection, Unreachable) and connection.phase is Phase.CONNECT:
+        next_step = "gatepost run, or --server HOST:PORT"
+        raise Failure(f"nothing was sent: no server answers at {hop.hosts[0]}", Exit.TEMPORARY, next_step=next_step)
     if isinstance(connection, Unreachable):
         raise Failure(f"nothing was sent: {connection.reply}", Exit.TEMPORARY, next_step="gatepost run, or --server")
     try:

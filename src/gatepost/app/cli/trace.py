@@ -19,6 +19,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--to", help="A recipient, or a part of one.")
 @click.option("--from", "sender", help="A sender, or a part of one.")
 @click.option("--peer", help="The client's address, or its beginning.")
+@click.option("--heard", help="A part of a reply that the sender heard: a code, words, another server's id.")
 @click.option("--since", default="1d", show_default=True, help="How far back (2h, 3d), or a date and time.")
 @click.option("--until", help="Until when: a time ago, or a date and time.")
 @click.option("--limit", default=50, show_default=True, help="At most so many, the newest first.")
@@ -30,13 +31,14 @@ def command(
     to: str | None,
     sender: str | None,
     peer: str | None,
+    heard: str | None,
     since: str,
     until: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
     """List sessions, refused and abandoned ones too, the newest first; `explain` tells one in full."""
-    arguments = {"to": to, "from": sender, "peer": peer, "limit": limit, "since_ms": _when(since)}
+    arguments = {"to": to, "from": sender, "peer": peer, "heard": heard, "limit": limit, "since_ms": _when(since)}
     if until:
         arguments["until_ms"] = _when(until)
     found = ask(frame, "trace", {key: value for key, value in arguments.items() if value is not None})

@@ -13,6 +13,7 @@ from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit, Failure
 
 if TYPE_CHECKING:
+    from gatepost.app.settings.problems import Finding
     from gatepost.testing.trying import Story
 
 
@@ -123,6 +124,7 @@ async def _plugin(
 ) -> Any:
     """The plugin with the bindings that the settings give it, if they name it; else as its file says."""
     from gatepost.app.dialects import load_plugins
+    from gatepost.app.settings import SettingsError, load
 
     if frame.file is not None and (named := [one for one in frame.settings().plugin if one.name == plugin]):
         return (await load_plugins(named))[0]
@@ -135,8 +137,37 @@ async def _plugin(
         given["env"] = dict(text.partition("=")[::2] for text in env)
     if stages:
         given["stages"] = list(stages)
-    alone = Frame.alone({"plugin": [given]})
+    try:
+        alone = load(None, environ={}, overrides={"plugin": [given]})
+    except SettingsError as error:
+        first, *others = error.findings
+        for finding in others:
+            _failure(finding).show()
+        raise _failure(first) from None
     return (await load_plugins(alone.plugin))[0]
+
+
+def _failure(finding: Finding) -> Failure:
+    """What is wrong with the plugin as it was given here, in the words of the options."""
+    note = f" ({finding.note})" if finding.note and not finding.note.endswith(":") else ""
+    return Failure(f"{finding.what}{note}", Exit.CONFIGURATION, next_step=_as_options(finding.mend))
+
+
+def _as_options(mend: str) -> str:
+    """What to write instead: the settings' `stages = ["message"]` is `--stage message` here."""
+    key, _, value = mend.partition(" = ")
+    words = value.strip('[]"').split('", "')
+    match key:
+        case "source":
+            return "give a .py file, package.module:attribute, a library, a program, or a name from the settings"
+        case "stages":
+            return f"--stage {', '.join(words)}"
+        case "dialect":
+            return "--dialect " + value.replace('"', "")
+        case "env":
+            return " ".join(f"--env {one.replace(' = ', '=')}" for one in value.strip("{ }").split(", "))
+        case _:
+            return mend
 
 
 def _property(text: str) -> tuple[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from gatepost.app.cli.access import as_the_server
 from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit, Failure
 
@@ -50,9 +51,9 @@ def add(
         for address in (name, *aliases):
             Path.parse(address)
     except AddressError as error:
-        raise Failure(f'"{address}" is no address: {error}', Exit.USAGE, next_step="ann@example.org") from None
-    if "@" not in name:
-        raise Failure(f'"{name}" has no domain', Exit.USAGE, next_step=f"gatepost user add {name}@example.org")
+        raise Failure(
+            f'"{address}" is no address: {error}', Exit.USAGE, next_step="gatepost user add ann@example.org"
+        ) from None
     settings = frame.settings()
     if any(user.name.lower() == name.lower() for user in settings.user):
         raise Failure(f"{name} is a user of the settings already", Exit.USAGE, next_step="gatepost user list")
@@ -64,7 +65,8 @@ def add(
                 secrets = asyncio.run(passwords().make(_password(password_stdin)))
                 registry.add(name, secrets, aliases=aliases, send_as=send_as)
         except (RegistryError, ValueError) as error:
-            raise Failure(str(error), Exit.USAGE, next_step="gatepost user list") from None
+            why = _taken(registry, (name, *aliases)) or str(error)
+            raise Failure(why, Exit.USAGE, next_step="gatepost user list") from None
     click.echo(f"{name} added")
 
 
@@ -127,16 +129,27 @@ def remove(frame: Frame, *, name: str) -> None:
     click.echo(f"{name} removed; the maildrop stays")
 
 
+def _taken(registry: Registry, addresses: Sequence[str]) -> str:
+    """Which of the addresses is somebody's already; "" if none is."""
+    wanted = {address.lower(): address for address in addresses}
+    for user in registry.all():
+        if theirs := wanted.keys() & {one.lower() for one in (user.name, *user.aliases)}:
+            return f"{wanted[min(theirs)]} belongs to {user.name} already"
+    return ""
+
+
 def _facts(name: str, aliases: Sequence[str], send_as: Sequence[str], *, login: bool, source: str) -> dict[str, Any]:
     return {"name": name, "aliases": list(aliases), "send_as": list(send_as), "login": login, "from": source}
 
 
 @contextmanager
 def _registry(settings: Settings) -> Iterator[Registry]:
+    import gatepost.app.users  # noqa: F401  all that is needed, as long as every file can be read
     from gatepost.store.registry import Registry, RegistryError
 
     if settings.data is None:
         raise Failure("these settings have no data folder", Exit.CONFIGURATION, next_step='data = "/var/lib/gatepost"')
+    as_the_server(settings)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         registry = Registry(settings.data / "users.db", os.urandom)
