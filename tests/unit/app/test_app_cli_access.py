@@ -70,3 +70,12 @@ def test_check_finds_what_root_left_in_the_data_folder(here):
     done = gatepost("check")
     assert done.returncode == 78
     assert f"{here}/data/users.db isn't nobody's; chown -R nobody {here}/data" in done.stdout
+
+
+def test_plugins_with_users_are_tried_as_a_server_would(here):
+    with Path("gatepost.toml").open("a") as file:
+        file.write('[[plugin]]\nsource = "cat"\ndialect = "program"\nuser = "nobody"\n')
+    assert "plugins      cat\n" in gatepost("check").stdout
+    assert gatepost("plugin", "list").stdout.startswith("cat  program  cat\n")
+    Path("gatepost.toml").write_text(Path("gatepost.toml").read_text().replace('user = "nobody"', 'user = "no-such"'))
+    assert 'plugins      FAILED: plugin "cat": user = "no-such"' in gatepost("check").stdout

@@ -107,3 +107,13 @@ def test_a_secret_over_several_lines_is_hidden_whole(tmp_path: Path) -> None:
         load(file, environ={})
     assert "abracadabra" not in str(caught.value)
     assert "sesame" not in str(caught.value)
+
+
+def test_a_certificate_that_somebody_else_may_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "gatepost.toml"
+    file.write_text('[[tls.certificate]]\nchain = "chain.pem"\nkey = "key.pem"\n')
+    for name in ("chain.pem", "key.pem"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "key.pem")
+    with pytest.raises(SettingsError, match=r"gatepost.toml:3:7 .*key.pem can't be read by this user"):
+        load(file, environ={})

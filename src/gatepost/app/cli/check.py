@@ -284,20 +284,26 @@ async def _accepts_everything(settings: Settings, route: Route, domain: str) -> 
 async def _plugins(settings: Settings) -> list[Look]:
     """Loads each plugin as a server would; none is opened."""
     from gatepost.app.dialects import load_plugins
+    from gatepost.plugins.host.launched import Starters
     from gatepost.plugins.loaded import PluginError
 
     names: list[str] = []
-    failed: list[Look] = []
+    others: list[Look] = []
+    starters = Starters()
     for plugin in settings.plugin:
+        if plugin.enabled and plugin.user is not None and os.geteuid() != 0:
+            others.append(Look("plugins", "warning", f"{plugin.name} not tried: only root can run it as {plugin.user}"))
+            continue
         try:
-            for loaded in await load_plugins([plugin]):
+            for loaded in await load_plugins([plugin], starter_for=starters.of):
                 await loaded.close()
                 names.append(loaded.name)
         except PluginError as error:
-            failed.append(Look("plugins", "failed", str(error)))
-    if names or not failed:
-        return [Look("plugins", "ok", ", ".join(names) or "none is enabled"), *failed]
-    return failed
+            others.append(Look("plugins", "failed", str(error)))
+    starters.close()
+    if names or not others:
+        return [Look("plugins", "ok", ", ".join(names) or "none is enabled"), *others]
+    return others
 
 
 def _amount(octets: int) -> str:

@@ -103,13 +103,18 @@ def _of_settings(settings: Settings) -> list[dict[str, Any]]:
 async def _facts(settings: Settings) -> list[dict[str, Any]]:
     from gatepost.app.dialects import load_plugins
     from gatepost.app.inspection import plugin_facts
+    from gatepost.plugins.host.launched import Starters
 
-    loaded = await load_plugins(settings.plugin)
+    starters = Starters()
     try:
-        return plugin_facts(loaded, settings)
+        loaded = await load_plugins(settings.plugin, starter_for=starters.of)
+        try:
+            return plugin_facts(loaded, settings)
+        finally:
+            for plugin in loaded:
+                await plugin.close()
     finally:
-        for plugin in loaded:
-            await plugin.close()
+        starters.close()
 
 
 def _lines(plugin: Mapping[str, Any]) -> list[str]:

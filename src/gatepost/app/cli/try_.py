@@ -14,6 +14,7 @@ from gatepost.app.cli.outcome import Exit, Failure
 
 if TYPE_CHECKING:
     from gatepost.app.settings.problems import Finding
+    from gatepost.plugins.host.launched import Starters
     from gatepost.testing.trying import Story
 
 
@@ -70,18 +71,20 @@ def command(
 
     Exit code 0 if the message would be accepted, 1 if it would be refused.
     """
+    from gatepost.plugins.host.launched import Starters
     from gatepost.plugins.loaded import PluginError
     from gatepost.testing.trying import MESSAGE, try_plugin
 
     for stage, is_meant in (("sender", at_sender), ("recipient", at_recipient), ("message", at_message)):
         stages += (stage,) if is_meant else ()
+    starters = Starters()
     file, named = _message(message)
     zone = _zone(dns)
     if host is not None:
         zone |= {ip: {"PTR": [host]}, host: [ip]}
 
     async def tried() -> Story:
-        loaded = await _plugin(frame, plugin, properties, dialect, env, stages)
+        loaded = await _plugin(frame, plugin, properties, dialect, env, stages, starters)
         return await try_plugin(
             loaded,
             ip=ip,
@@ -100,6 +103,8 @@ def command(
         story = asyncio.run(tried())
     except PluginError as error:
         raise Failure(str(error), Exit.CONFIGURATION) from None
+    finally:
+        starters.close()
     click.echo(json.dumps(_plain(story), indent=2, default=str) if as_json else str(story))
     return 0 if story.accepted() else 1
 
@@ -121,13 +126,14 @@ async def _plugin(
     dialect: str | None,
     env: tuple[str, ...],
     stages: tuple[str, ...],
+    starters: Starters,
 ) -> Any:
     """The plugin with the bindings that the settings give it, if they name it; else as its file says."""
     from gatepost.app.dialects import load_plugins
     from gatepost.app.settings import SettingsError, load
 
     if frame.file is not None and (named := [one for one in frame.settings().plugin if one.name == plugin]):
-        return (await load_plugins(named))[0]
+        return (await load_plugins(named, starter_for=starters.of))[0]
     given: dict[str, Any] = {"source": plugin}
     if properties:
         given["properties"] = dict(_property(text) for text in properties)

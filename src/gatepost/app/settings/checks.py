@@ -5,6 +5,7 @@ Each check is a function from Settings to problems; the loader runs all of them 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from ipaddress import IPv4Network
@@ -243,6 +244,14 @@ def check_certificates(settings: Settings) -> Iterator[Problem]:
             what = f'there is no file "{getattr(certificate, key)}"'
             yield Problem((*path, key), what, mend=f"{key} = a PEM file that the server may read")
         if missing:
+            continue
+        closed = [key for key in ("chain", "key") if not os.access(getattr(certificate, key), os.R_OK)]
+        for key in closed:
+            what = f"{getattr(certificate, key)} can't be read by this user"
+            yield Problem(
+                (*path, key), what, mend="let the user's group read it, or ask as the server's user or as root"
+            )
+        if closed:
             continue
         try:
             Certificates([Pair(certificate.chain, certificate.key)])
