@@ -78,4 +78,4 @@ def test_plugins_with_users_are_tried_as_a_server_would(here):
     assert "plugins      cat\n" in gatepost("check").stdout
     assert gatepost("plugin", "list").stdout.startswith("cat  program  cat\n")
     Path("gatepost.toml").write_text(Path("gatepost.toml").read_text().replace('user = "nobody"', 'user = "no-such"'))
-    assert 'plugins      FAILED: plugin "cat": user = "no-such"' in gatepost("check").stdout
+    assert 'plugins      FAILED: plugin "cat": there is no user "no-such"' in gatepost("check").stdout
