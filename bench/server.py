@@ -1,7 +1,7 @@
 """A server to be measured, in a process of its own: prints its port, serves until its standard input ends.
 
 `gatepost` is the real worker with the real settings; without `--durable` its spool keeps nothing, without `--trace`
-nothing is recorded. `aiosmtpd` throws away what it gets.
+nothing is recorded. Garbage is collected as seldom as in `gatepost run`. `aiosmtpd` throws away what it gets.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 async def serve(options: argparse.Namespace) -> None:
     from gatepost.app import worker as room
+    from gatepost.app.running import collect_seldom
     from gatepost.app.settings import load
     from gatepost.net import bind
 
@@ -61,6 +62,7 @@ async def serve(options: argparse.Namespace) -> None:
     for process in others:
         assert process.stdout is not None
         process.stdout.readline()
+    collect_seldom()
     print(port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     for process in others:

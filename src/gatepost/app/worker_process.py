@@ -19,7 +19,7 @@ from gatepost.app.channel import Serving
 from gatepost.app.counting import Counts, SharedCounter
 from gatepost.app.inspection import plugin_facts, worker_facts
 from gatepost.app.logs import Journal, configure, journal
-from gatepost.app.running import GRACE_S, loop_factory, worker_desk
+from gatepost.app.running import GRACE_S, collect_seldom, loop_factory, worker_desk
 from gatepost.app.settings import Settings
 from gatepost.app.starting import REASONS, refused, unpacked
 from gatepost.app.worker import Worker
@@ -103,6 +103,7 @@ class WorkerProcess:
         except REASONS as error:
             raise refused(error) from error
         self._worker = worker
+        collect_seldom()
 
     def _log_as(self, worker: Worker, settings: Settings) -> None:
         if self._journal is not None:
