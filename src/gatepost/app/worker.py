@@ -12,7 +12,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gatepost.app.dialects import load_plugins
@@ -93,7 +93,7 @@ class Worker:
         self._starters = starters or Starters()
         self._patience = LoopPatience()
         self._resolver = Resolver()
-        self._sessions: set[Reception] = set()
+        self._sessions: dict[Reception, Generation] = {}
         self._all_ended = asyncio.Event()
         self._listening: list[NetListener] = []
         self._prepared: _Prepared | None = None
@@ -183,31 +183,31 @@ class Worker:
     async def _listen(self, listener: Listener, bound: socket.socket | None) -> None:
         name = listener.name
         implicit = listener.tls == "implicit"
+        ended = self._session_ended  # one for all: a bound method of its own would be 64 octets of each session
 
         def context() -> ssl.SSLContext:
             assert self._around.certificate is not None, "load refuses TLS without a certificate"
             return self._around.certificate(name)
 
-        async def serve(stream: Stream) -> None:
+        def serve(stream: Stream) -> Awaitable[None]:
             generation = self.generation
             reception = Reception(generation.places[name], stream, tls=implicit)
-            self._sessions.add(reception)
+            self._sessions[reception] = generation
             generation.begin_session()
-            try:
-                await reception.run()
-            finally:
-                self._sessions.discard(reception)
-                generation.end_session()
-                if (say := self.say) is not None:
-                    say("session", session_facts(reception))
-                if not self._sessions:
-                    self._all_ended.set()
+            return reception.serve(ended)
 
         where = bound if bound is not None else (listener.address.host, listener.address.port)
         tls = context if implicit else None
         listening = await listen(where, serve, tls=tls, handshake_s=self.settings.limits.tls_timeout)
         self._listening.append(listening)
         self.listeners[name] = Bound(listener, listening.address)
+
+    def _session_ended(self, reception: Reception) -> None:
+        self._sessions.pop(reception).end_session()
+        if (say := self.say) is not None:
+            say("session", session_facts(reception))
+        if not self._sessions:
+            self._all_ended.set()
 
     def _deliver_from(self, spool: Spool) -> None:
         settings, tokens = self.settings, self._around.tokens

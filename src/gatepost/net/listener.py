@@ -12,7 +12,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -27,7 +27,7 @@ HANDSHAKE_SECONDS = 30.0  # for implicit TLS; a STARTTLS has the session's deadl
 _REST_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries while the system has no descriptors or memory
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-Serve = Callable[[Stream], Coroutine[Any, Any, None]]
+Serve = Callable[[Stream], Awaitable[None]]
 log = logging.getLogger("gatepost.net")
 
 

@@ -1,6 +1,6 @@
 """One session, from the banner to the end: take the next event, answer the question, write what is due.
 
-The loop is `run`; every event has one method, found by its class. The session machine (`wire`) answers what the RFCs
+The loop is `_serve`; every event has one method, found by its class. The session machine (`wire`) answers what the RFCs
 decide, this page asks the chain for what policy decides. Replies are written exactly when input is needed.
 """
 
@@ -77,7 +77,7 @@ class Reception:
             patience=place.patience,
             tls=stream.tls,
         )
-        self._closings = Closings(place.patience, self.session.id)
+        self._closings: Closings | None = None
         self._mailing: Mailing | None = None
         self._authentication: Authentication | None = None
         self.is_idle = True
@@ -94,8 +94,15 @@ class Reception:
     def mailing(self) -> Mailing:
         """The session's transactions."""
         if self._mailing is None:
-            self._mailing = Mailing(self.place, self.machine, self.session, self._closings)
+            self._mailing = Mailing(self.place, self.machine, self.session, self.closings)
         return self._mailing
+
+    @property
+    def closings(self) -> Closings:
+        """What closes the belongings of the session and its transactions."""
+        if self._closings is None:
+            self._closings = Closings(self.place.patience, self.session.id)
+        return self._closings
 
     @property
     def authentication(self) -> Authentication:
@@ -106,44 +113,14 @@ class Reception:
 
     async def run(self) -> None:
         """Serve until the end. Whatever happens, everything that was begun is closed once."""
-        place, session = self.place, self.session
-        admission = place.counter.enter(session.peer.address)
-        if admission is not Admission.GRANTED:
-            self.ending = "turned away"
-            self._turn_away(admission)
-            await self.stream.close()
-            return
-        await self._carrier.carry(self._run())
+        await self.serve(_nothing)
 
-    async def _run(self) -> None:
-        place, session = self.place, self.session
-        self._is_running = True
-        self.stream.on_lost(self._lost)
-        place.recorder.record(
-            session.id,
-            "session",
-            {"peer": str(session.peer), "port": session.peer.port, "listener": session.listener},
-        )
-        ending = "lost"
-        try:
-            ending = await self._serve()
-        except ConnectionLost:
-            pass
-        except DeadlinePassed:
-            ending = "timeout"
-            self._last_words(TIMED_OUT)
-        except asyncio.CancelledError:
-            if not self.stream.lost:
-                ending = "shutdown"
-                self._last_words(SHUTTING_DOWN)
-                raise
-        except Exception:
-            ending = "error"
-            log.exception("a session ended by an error of ours; token %s", session.id)
-            self._last_words(BROKEN)
-        finally:
-            self._is_running = False
-            await self._end(ending)
+    def serve(self, ended: Callable[[Reception], None]) -> Awaitable[None]:
+        """As run, and `ended` hears that it is over. Not `async`: every idle session would have one more frame."""
+        admission = self.place.counter.enter(self.session.peer.address)
+        if admission is not Admission.GRANTED:
+            return self._turn_away(admission, ended)
+        return self._carrier.carry(self._serve(ended))
 
     def go_down(self) -> None:
         """The server wants to stop: an idle session ends now, a busy one after its transaction."""
@@ -157,49 +134,88 @@ class Reception:
         if self._is_running and not self._is_committing:
             self._carrier.cancel()
 
-    async def _serve(self) -> str:
+    async def _serve(self, ended: Callable[[Reception], None]) -> None:
         machine, stream, timeouts = self.machine, self.stream, self.place.timeouts
-        loop_time = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
         handlers = _HANDLERS
         has_moved = True
         """Something whole has come: a command, content that is taken. What is only thrown away is nothing."""
-        while True:
-            event = machine.next_event()
-            if event is not events.NEED_DATA:
-                has_moved = True
-                await handlers[type(event)](self, event)
-                continue
-            mailing = self._mailing
-            arriving = mailing if mailing is not None and mailing.awaits_content else None
-            due = machine.data_to_send()
-            farewell = arriving.farewell() if arriving is not None else None
-            if farewell is not None:
-                due += encode(farewell)
-            if due:
-                stream.write(due)
-                due = b""  # nothing is kept for nothing while the client is waited for
-                stream.deadline = loop_time() + timeouts.flush
-                await stream.drain()
-            if farewell is not None or machine.wants_close:
-                return "quit" if self._clean else "closed"
-            is_open = mailing is not None and mailing.is_open
-            if self._is_going_down and not is_open:
-                raise asyncio.CancelledError
-            if arriving is not None:
-                await arriving.ready()
-            if has_moved:  # attack R6: the time is for the whole command, and isn't renewed by pieces of it
-                has_moved = False
-                if arriving is None:
-                    stream.deadline = loop_time() + timeouts.command
-                else:
-                    stream.deadline = min(loop_time() + timeouts.content_piece, arriving.content_deadline)
-            self.is_idle = not is_open
-            data = await stream.receive()
-            self.is_idle = False
-            if data and mailing is not None:
-                mailing.heard_from_client()
-            machine.receive(data)
-            data = b""
+        ending = "lost"
+        try:
+            self._begin()
+            while True:
+                event = machine.next_event()
+                if event is not events.NEED_DATA:
+                    has_moved = True
+                    await handlers[type(event)](self, event)
+                    continue
+                mailing = self._mailing
+                arriving = mailing if mailing is not None and mailing.awaits_content else None
+                due = machine.data_to_send()
+                farewell = arriving.farewell() if arriving is not None else None
+                if farewell is not None:
+                    due += encode(farewell)
+                if due:
+                    stream.write(due)
+                    due = b""  # nothing is kept for nothing while the client is waited for
+                    stream.deadline = loop.time() + timeouts.flush
+                    await stream.drain()
+                if farewell is not None or machine.wants_close:
+                    ending = "quit" if self._clean else "closed"
+                    break
+                is_open = mailing is not None and mailing.is_open
+                if self._is_going_down and not is_open:
+                    raise asyncio.CancelledError
+                if arriving is not None:
+                    await arriving.ready()
+                if has_moved:  # attack R6: the time is for the whole command, and isn't renewed by pieces of it
+                    has_moved = False
+                    if arriving is None:
+                        stream.deadline = loop.time() + timeouts.command
+                    else:
+                        stream.deadline = min(loop.time() + timeouts.content_piece, arriving.content_deadline)
+                self.is_idle = not is_open
+                data = await stream.receive()
+                self.is_idle = False
+                if data and mailing is not None:
+                    mailing.heard_from_client()
+                machine.receive(data)
+                data = b""
+        except (Exception, asyncio.CancelledError) as error:
+            ending = self._failed(error)
+            if ending == "shutdown":
+                raise
+        finally:
+            self._is_running = False
+            try:
+                await self._end(ending)
+            finally:
+                ended(self)
+
+    def _begin(self) -> None:
+        session = self.session
+        self._is_running = True
+        self.stream.on_lost(self._lost)
+        facts = {"peer": str(session.peer), "port": session.peer.port, "listener": session.listener}
+        self.place.recorder.record(session.id, "session", facts)
+
+    def _failed(self, error: BaseException) -> str:
+        """How a session ends by an error, which the client is told where it can still hear."""
+        match error:
+            case ConnectionLost():
+                return "lost"
+            case DeadlinePassed():
+                self._last_words(TIMED_OUT)
+                return "timeout"
+            case asyncio.CancelledError():
+                if self.stream.lost:
+                    return "lost"
+                self._last_words(SHUTTING_DOWN)
+                return "shutdown"
+            case _:
+                log.error("a session ended by an error of ours; token %s", self.session.id, exc_info=error)
+                self._last_words(BROKEN)
+                return "error"
 
     async def _ask(self, question: Question) -> Outcome:
         return await self.place.dispatcher.ask(question)
@@ -407,13 +423,18 @@ class Reception:
         reply = refusal(said, code=421, status="4.7.0", token=self.session.id)
         self._refuse("", Reply(421, "4" + reply.status[1:], reply.text), by)
 
-    def _turn_away(self, admission: Admission) -> None:
+    async def _turn_away(self, admission: Admission, ended: Callable[[Reception], None]) -> None:
         """Over the limit of sessions: 421 at once, without asking anybody."""  # attack R7
+        self.ending = "turned away"
         reply = Reply(421, "4.7.0", f"{admission.value}, try again later ({self.session.id})")
         facts = {"peer": str(self.session.peer), "listener": self.session.listener, "turned_away": admission.value}
         self.place.recorder.record(self.session.id, "session", facts)
         self.stream.deadline = asyncio.get_running_loop().time() + 5
         self.stream.write(encode(reply))
+        try:
+            await self.stream.close()
+        finally:
+            ended(self)
 
     def _last_words(self, reply: Reply) -> None:
         if not self.stream.lost:
@@ -432,7 +453,7 @@ class Reception:
         try:
             if self._mailing is not None:
                 await self._mailing.end(unheard=ending != "quit")
-            self._closings.close(session.holder)
+            self.closings.close(session.holder)
             accepted = 0 if self._mailing is None else self._mailing.accepted
             place.recorder.record(session.id, "end", {"how": ending, "messages": accepted})
             place.tell(Disconnected(place.dispatcher.server, session, self._clean))
@@ -442,7 +463,11 @@ class Reception:
             else:
                 self.stream.deadline = asyncio.get_running_loop().time() + 5
                 await self.stream.close()
-        await self._closings.settled()
+        await self.closings.settled()
+
+
+def _nothing(_: Reception) -> None:
+    """Nobody wants to know."""
 
 
 _SERVICE = {"smtp": "ESMTP", "submission": "ESMTP", "lmtp": "LMTP"}
