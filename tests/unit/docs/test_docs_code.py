@@ -92,12 +92,12 @@ def test_settings_on_a_page_load(block, tmp_path):
     for pem in issued.cert_chain_pems:
         with (tmp_path / "fullchain.pem").open("ab") as chain:
             chain.write(pem.bytes())
-    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "privkey.pem")
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     file = tmp_path / "gatepost.toml"
-    file.write_text(block.text.replace("/etc/letsencrypt/live/mx.example.org", str(tmp_path)))
+    file.write_text(block.text.replace("/etc/gatepost", str(tmp_path)))
     load_settings(file, environ={})
 
 
