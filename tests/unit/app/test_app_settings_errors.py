@@ -63,6 +63,11 @@ def test_errors_of_a_call_name_the_key() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.in_memory(plugin=[{"source": "no.py", "priority": 24576}])
     assert 'in the call, plugin[0].priority  plugin "no.py": priority 24576' in str(caught.value)
+    with pytest.raises(SettingsError) as caught:
+        Settings.in_memory(lisen="127.0.0.1:0")
+    assert str(caught.value) == (
+        'in the call, lisen  there is no key "lisen"\n  did you mean "listen"?\n  mend:  listen = …'
+    )
     assert "exit 78" not in str(caught.value)  # nobody exits: it is an exception in somebody's program
 
 

@@ -112,7 +112,8 @@ class InCall:
 
     def find(self, problem: Problem, *, exact: bool) -> Finding:
         where = f"{self}, {_subscripted(problem.path)}" if exact else str(self)
-        return Finding(where, problem.what, 0, "", problem.note, problem.mend, problem.see)
+        mend = f"{problem.meant[-1]} = …" if problem.meant else problem.mend  # no [[table]] in a call
+        return Finding(where, problem.what, 0, "", problem.note, mend, problem.see)
 
 
 Origin = InFile | InEnvironment | InCall

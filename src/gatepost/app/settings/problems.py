@@ -60,7 +60,8 @@ class Finding:
         column = max(
             _REMARK_COLUMN, *(len(text) + 2 for text, aside in ((middle, self.note), (mend, self.see)) if aside), 0
         )
-        rows = [f"{self.where}  {self.what}", _beside(middle, self.note, column), _beside(mend, self.see, column)]
+        remark = _beside(middle, self.note, column) if middle or not self.note else f"  {self.note}"
+        rows = [f"{self.where}  {self.what}", remark, _beside(mend, self.see, column)]
         return "\n".join(row for row in rows if row)
 
 
