@@ -150,9 +150,15 @@ async def test_only_the_guilty_fail(plugin, name, caplog):
         assert len(failed) == guilty
 
 
+async def revived(host, first):
+    """Another process answers now. How long that takes is the machine's, not the question's."""
+    while host.pid in (None, first):
+        await asyncio.sleep(0.02)
+
+
 async def test_a_plain_function_that_hangs_costs_its_process_and_nobody_elses_answer(plugin, caplog):
     source = IT_ALL.replace("async def animal", "def animal").replace("BEHAVE", "time.sleep(3600)")
-    animal = await plugin("animal", source.replace('timeout="3s"', 'timeout="0.5s"'))
+    animal = await plugin("animal", source.replace('timeout="3s"', 'timeout="2s"'))
     async with Rig([animal]) as rig:
         first = animal.crew.hosts[0].pid
         killed = ended(first)
@@ -160,19 +166,21 @@ async def test_a_plain_function_that_hangs_costs_its_process_and_nobody_elses_an
         assert [heard[1] for heard in stories] == ["451"] * 2 + ["250"] * 6
         assert [heard[2:] for heard in stories] == [["550", "250"]] * 8
         await killed.wait()
+        await revived(animal.crew.hosts[0], first)
         assert await talk(rig, bad=False) == ["250", "250", "550", "250"]
-        assert animal.crew.hosts[0].pid != first
     assert "didn't answer a question at recipient in time" in caplog.text
 
 
 async def test_a_process_that_stands_still_is_killed_when_its_question_is_overdue(plugin, caplog):
     """Who is asked in the same process meanwhile waits with it; who is asked afterwards is answered."""
-    animal = await plugin("animal", IT_ALL.replace("BEHAVE", "os.kill(os.getpid(), 19)").replace('"3s"', '"0.5s"'))
+    animal = await plugin("animal", IT_ALL.replace("BEHAVE", "os.kill(os.getpid(), 19)").replace('"3s"', '"2s"'))
     innocent = await plugin("innocent", INNOCENT)
     async with Rig([innocent, animal]) as rig:
-        killed = ended(animal.crew.hosts[0].pid)
+        first = animal.crew.hosts[0].pid
+        killed = ended(first)
         assert (await talk(rig, bad=True))[:2] == ["250", "451"]
         await killed.wait()
+        await revived(animal.crew.hosts[0], first)
         stories = await asyncio.gather(*(talk(rig, bad=False) for _ in range(5)))
         assert stories == [["250", "250", "550", "550"]] * 5
 
