@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
@@ -27,6 +28,7 @@ from gatepost.hooks.verdicts import Answer, Refuse, Respond, Take
 from gatepost.model import Reply, Ticket, TokenError
 from gatepost.plugins.loaded import Loaded, Wish, seconds
 from gatepost.plugins.python import load
+from gatepost.wire.smtp.states import Verb
 
 H = TypeVar("H", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -95,6 +97,10 @@ class Server:
         """
         if not replies or times < 1:
             raise ValueError("a script has at least one reply, at least one time")
+        if verb.upper() not in _SCRIPTED and not verb.upper().startswith("X"):
+            close = get_close_matches(verb.upper(), _SCRIPTED, 1)
+            meant = f'; did you mean "{close[0]}"?' if close else f"; there are {', '.join(_SCRIPTED)}"
+            raise ValueError(f'no client says "{verb}"{meant}')
         for _ in range(times):
             self._script.add(verb, [_reply(text) for text in replies])
 
@@ -269,6 +275,9 @@ class SyncServer:
         return self._server.explain(token)
 
 
+_SCRIPTED = (*(verb.value for verb in Verb if verb is not Verb.UNKNOWN), ".")
+
+
 class _Script:
     """A plugin that answers as it was told to; asked first, and otherwise says nothing."""
 
@@ -346,6 +355,8 @@ def _has(message: Received, key: str, value: str) -> bool:
 
 def _reply(text: str) -> Reply:
     code, _, rest = text.partition(" ")
+    if not (code.isascii() and code.isdigit()):
+        raise ValueError(f'"{text}" is no reply; write "450 4.2.0 try later"')
     status, _, words = rest.partition(" ")
     if status.count(".") == 2 and status.replace(".", "").isdigit():
         return Reply(int(code), status, words)

@@ -8,6 +8,7 @@ later, never a reason to give a message up.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -362,4 +363,6 @@ def _later(status: str, host: Host, why: str) -> Reply:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()  # asyncio's own text has numbers and a tuple in it
     return str(error) or type(error).__name__

@@ -19,6 +19,7 @@ from gatepost.model import (
     Path,
     Recipient,
     RemoveRecipient,
+    ReplaceMessage,
     Split,
     Ticket,
 )
@@ -84,6 +85,9 @@ class Transaction:
                     if taken := [r for r in group if any(r in split.recipients for split, _ in splits)]:
                         raise EditError(f"{taken[0]} already is in a group with content of its own")
                     splits.append((edit, len(shared)))
+                case ReplaceMessage():  # who has content of his own keeps what makes it so
+                    shared.append(edit)
+                    splits = [(split, len(shared)) for split, _ in splits]
                 case _:
                     shared.append(edit)
         self.recipients, self.sender, self.edits, self.splits = recipients, sender, shared, splits

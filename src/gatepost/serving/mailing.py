@@ -49,6 +49,7 @@ log = logging.getLogger("gatepost.serving")
 SENDER_OK = Reply(250, "2.1.0", "sender ok")
 RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
 GO_AHEAD = Reply(354, "", "send the message, end with a line that is a single dot")
+CHUNK_OK = Reply(250, "2.0.0", "chunk taken")
 ACCEPTED = Reply(250, "2.0.0", "accepted")
 TOO_MANY_HOPS = Reply(554, "5.4.6", "this message has been through too many servers")  # rfc5321#6.3
 NOT_TOGETHER = Reply(451, "4.5.3", "these recipients get different messages, send to them separately")
@@ -157,9 +158,9 @@ class Mailing:
     async def data(self, event: events.Data) -> None:
         """DATA, or the first BDAT: the last question before there is content."""
         session, place, transaction = self._session, self._place, self._open
-        reply = GO_AHEAD
+        reply = CHUNK_OK if event.is_chunk else GO_AHEAD
         if stages.Data in place.dispatcher.chains:
-            outcome = await place.dispatcher.ask(Question(stages.Data, session, GO_AHEAD, transaction))
+            outcome = await place.dispatcher.ask(Question(stages.Data, session, reply, transaction))
             if (refused := self._negative(stages.Data, outcome)) is not None:
                 self._record("data", reply=str(refused), by=outcome.by)
                 self.forget()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 import pytest
 
+from gatepost import Server
 from gatepost.app.inspection import has_shadow, shadow_facts
 from gatepost.app.listening import IS_SHARED_OUT, Sockets
 from gatepost.app.privileges import Identity, PrivilegeError
@@ -128,3 +130,16 @@ def test_an_identity_is_a_user_and_perhaps_a_group() -> None:
 def test_a_failure_is_not_made_twice() -> None:
     original = StartFailure("why", "what to do", 70)
     assert (str(original), original.mend, original.code) == ("why", "what to do", 70)
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply", "words"),
+    [
+        ("RCTP", "450 4.2.0 later", 'no client says "RCTP"; did you mean "RCPT"?'),
+        ("MAIL FROM", "450 4.2.0 later", 'no client says "MAIL FROM"; did you mean "MAIL"?'),
+        ("RCPT", "hello", '"hello" is no reply; write "450 4.2.0 try later"'),
+    ],
+)
+def test_a_script_that_would_never_fire_is_refused(verb, reply, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Server().script(verb, reply)

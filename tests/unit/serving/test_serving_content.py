@@ -198,3 +198,23 @@ async def test_a_recipient_added_for_another_server_isnt_given_to_this_one():
         _, said = await sent(rig, "a@d.example")
         assert said.startswith("451 4.5.3")
         assert here == there == []
+
+
+@pytest.mark.parametrize(("by", "code"), [("DATA", 354), ("BDAT", 250)])
+async def test_the_reply_that_data_is_told_is_the_one_to_come(by, code):
+    heard = []
+
+    @on("data")
+    async def hook(event):
+        heard.append(event.reply.code)
+
+    async with Rig(plugins(hook)) as rig:
+        client = rig.connect()
+        await greet(client)
+        await envelope(client, "x@y.example")
+        if by == "BDAT":
+            client.send(b"BDAT %d LAST\r\n%b" % (len(MESSAGE), MESSAGE))
+            assert (await client.reply()).startswith("250")
+        else:
+            assert (await client.command("DATA")).startswith("354")
+        assert heard == [code]

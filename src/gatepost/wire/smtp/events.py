@@ -102,6 +102,8 @@ class Data:
     """DATA, or the first BDAT once its octets are read (its Chunks come before this). `answer`: any positive reply goes
     on (354 is said at DATA, nothing at BDAT), any other ends the transaction."""
 
+    is_chunk: bool = False
+
 
 @fact
 class EndOfData:

@@ -35,6 +35,7 @@ _AUTH, _BDAT, _UNKNOWN = Verb.AUTH, Verb.BDAT, Verb.UNKNOWN
 _LMTP = Protocol.LMTP
 _BINARY = Body.BINARY_MIME
 _ASK_DATA = ev.Data()
+_ASK_CHUNK = ev.Data(is_chunk=True)
 
 
 @dataclass(slots=True)
@@ -192,7 +193,7 @@ class ServerSession(Introduction):
             self._chunk_done()
             return None
         self._data_asked = True
-        return self._ask(_ASK_DATA, self._first_chunk_answered)
+        return self._ask(_ASK_CHUNK, self._first_chunk_answered)
 
     def _swallow_chunk(self) -> Event | NeedData | None:
         chunk = self._chunk
