@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dialects
 import measured
 import memory
 from measured import Process, program
@@ -119,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each variant is under load in a round")
-    parser.add_argument("--only", nargs="*", choices=("throughput", "memory", "cpu"), default=())
+    parser.add_argument("--only", nargs="*", choices=("throughput", "memory", "cpu", "dialects"), default=())
     parser.add_argument("--variant", nargs="*", default=(), help="parts of the names of variants")
     parser.add_argument("--load", nargs="*", default=(), help="parts of the names of loads")
     options = parser.parse_args()
@@ -132,7 +133,12 @@ def main() -> None:
         head = "messages/s · ratio to smtp-sink · server CPU per message\n\n"
         return head + shown(throughput(options.rounds, options.seconds, variants, loads), variants, loads)
 
-    parts: dict[str, Callable[[], str]] = {"throughput": run_throughput, "memory": memory.report, "cpu": cpu_gate}
+    parts: dict[str, Callable[[], str]] = {
+        "throughput": run_throughput,
+        "memory": memory.report,
+        "cpu": cpu_gate,
+        "dialects": dialects.report,
+    }
     try:
         for name, part in parts.items():
             if not options.only or name in options.only:
