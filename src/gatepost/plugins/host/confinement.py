@@ -25,8 +25,8 @@ except ImportError:  # pragma: no cover  a system without them
     resource = None  # type: ignore[assignment]
 
 MIB = 1024 * 1024
-NICENESS = 10
-"""Of plugins' processes: a tenth of the house's weight where both want a processor."""
+NICENESS = 5
+"""Of plugins' processes: a third of the house's weight where both want a processor. More costs their answers dear."""
 _NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 

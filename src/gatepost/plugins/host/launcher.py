@@ -42,7 +42,7 @@ _WORDS = {
     "fsize": resource.RLIMIT_FSIZE,
     "nproc": resource.RLIMIT_NPROC,
 }
-_NICENESS = 10  # as confinement has it, which would import too much
+_NICENESS = 5  # as confinement has it, which would import too much
 _MARK = getattr(resource, "RLIMIT_RTTIME", None)
 _FIRST_MARK = 1 << 40  # microseconds: twelve days, so that it limits nobody
 _LARGEST = 1 << 62
