@@ -58,7 +58,7 @@ async def _load(
 ) -> Loaded:
     wishes = [_wish(plugin, asked) for asked in plugin.asked]
     if plugin.dialect == "python" and not plugin.isolate:
-        from gatepost.plugins.python import load  # noqa: PLC0415
+        from gatepost.plugins.python import load
 
         return load(plugin.source, name=plugin.name, properties=plugin.properties, wishes=wishes)
     words: dict[str, Any] = {"name": plugin.name, "wishes": wishes, "scratch": scratch, "starter": DIRECTLY}
@@ -83,13 +83,13 @@ async def _load(
 
 
 async def _isolated(plugin: Plugin, words: dict[str, Any]) -> Loaded:
-    from gatepost.plugins.python import load_isolated  # noqa: PLC0415
+    from gatepost.plugins.python import load_isolated
 
     return await load_isolated(plugin.source, properties=plugin.properties, env=plugin.environment, **words)
 
 
 async def _mailenable(plugin: Plugin, words: dict[str, Any], data: File | None, message_size: int) -> Loaded:
-    from gatepost.plugins.mailenable import load_mailenable  # noqa: PLC0415
+    from gatepost.plugins.mailenable import load_mailenable
 
     options = None if plugin.mailenable is None else plugin.mailenable.made()
     windows = None if plugin.windows is None else plugin.windows.made()
@@ -107,7 +107,7 @@ def wine_prefixes(user: str | None, data: File | None) -> File | None:
 
 
 async def _indimail(plugin: Plugin, words: dict[str, Any]) -> Loaded:
-    from gatepost.plugins.indimail import load_indimail  # noqa: PLC0415
+    from gatepost.plugins.indimail import load_indimail
 
     if plugin.indimail is not None:
         words["options"] = plugin.indimail.made()
@@ -115,7 +115,7 @@ async def _indimail(plugin: Plugin, words: dict[str, Any]) -> Loaded:
 
 
 async def _program(plugin: Plugin, words: dict[str, Any]) -> Loaded:
-    from gatepost.plugins.program import load_program  # noqa: PLC0415
+    from gatepost.plugins.program import load_program
 
     options = None if plugin.program is None else plugin.program.made()
     return await load_program(plugin.source, options=options, env=plugin.environment, **words)

@@ -37,6 +37,7 @@ _MAX_SOURCE = 4 * 2**20
 _MAX_FILES = 64
 _MAX_LINE = 256
 _SYSTEMS = {"elf": "Linux", "pe": "Windows"}
+_TARGETS: dict[str, Target] = {"x86-64": "win64", "i386": "win32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def _runs(found: Examination, library: Library) -> bool:
     """Says how it would be run; False if nothing here could load it, whatever is installed."""
     if library.format == "elf":
         return _runs_on_linux(found, library)
-    target: Target | None = {"x86-64": "win64", "i386": "win32"}.get(library.machine)  # type: ignore[assignment]
+    target = _TARGETS.get(library.machine)
     if target is None:
         text = f"it is for Windows on {library.machine}, and only x86-64 and i386 can be run"
         found.hindrances.append(Hindrance(text, "ask for the plugin's x64 DLL"))

@@ -303,11 +303,6 @@ class Worker:
         self._retired.remove(generation)
         await _close(generation)
 
-    def wake_delivery(self) -> None:
-        """Something may have become due."""
-        for runner, _ in self._runners:
-            runner.wake()
-
     # ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def stop_accepting(self) -> None:

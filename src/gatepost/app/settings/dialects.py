@@ -53,7 +53,7 @@ class PluginLimits(Section):
 
     def made(self) -> Limits:
         """As plugins.host wants them."""
-        from gatepost.plugins.host.confinement import Limits  # noqa: PLC0415  only where a plugin has processes
+        from gatepost.plugins.host.confinement import Limits
 
         cpu_s = None if self.cpu is None else ceil(self.cpu)
         return Limits(address_space=self.memory, cpu_s=cpu_s, open_files=self.files, file_size=self.file_size)
@@ -71,7 +71,7 @@ class WindowsSurroundings(Section):
 
     def made(self) -> WineWindows:
         """As plugins.host.wine wants it."""
-        from gatepost.plugins.host.wine import Windows  # noqa: PLC0415  only where a library is Windows's
+        from gatepost.plugins.host.wine import Windows
 
         return Windows(self.drive_c, self.registry)
 
@@ -102,7 +102,7 @@ class MailEnableSection(Section):
 
     def made(self) -> MailEnableOptions:
         """As the dialect wants them. ValueError where they can't be kept; the text names the option."""
-        from gatepost.plugins.mailenable.options import MailEnableOptions  # noqa: PLC0415  only where a plugin has it
+        from gatepost.plugins.mailenable.options import MailEnableOptions
 
         return MailEnableOptions(**self.model_dump())
 
@@ -145,7 +145,7 @@ class IndimailSection(Section):
 
     def made(self) -> IndimailOptions:
         """As the dialect wants them."""
-        from gatepost.plugins.indimail.options import IndimailOptions  # noqa: PLC0415  only where a plugin has it
+        from gatepost.plugins.indimail.options import IndimailOptions
 
         return IndimailOptions(**self.model_dump(exclude={"symbol"}))
 
@@ -216,7 +216,7 @@ class ProgramSection(Section):
 
     def made(self) -> ProgramOptions:
         """As the dialect wants them. ValueError for what can't be meant; the text names the option."""
-        from gatepost.plugins.program.options import ProgramOptions, SpamCodes  # noqa: PLC0415  where a plugin has it
+        from gatepost.plugins.program.options import ProgramOptions, SpamCodes
 
         spam = None if self.spam is None else SpamCodes(**self.spam.model_dump())
         return ProgramOptions(**{**self.model_dump(), "spam": spam})

@@ -52,9 +52,8 @@ def limit(pid: int, limits: Limits) -> None:
         return
     with suppress(ProcessLookupError):
         for what, most in _wanted(limits).items():
-            hard = resource.prlimit(pid, what)[1]
-            most = _at_most(most, hard)  # noqa: PLW2901
-            resource.prlimit(pid, what, (most, most))
+            allowed = _at_most(most, resource.prlimit(pid, what)[1])
+            resource.prlimit(pid, what, (allowed, allowed))
 
 
 def confining(limits: Limits) -> tuple[str, ...]:

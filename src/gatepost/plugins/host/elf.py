@@ -35,6 +35,7 @@ _MAX_SECTIONS = 65_536
 _MAX_DYNAMIC = 65_536
 _MAX_NEEDED = 1024
 _MAX_SYMBOLS = 400_000
+_BYTE_ORDERS: dict[int, Literal["little", "big"]] = {1: "little", 2: "big"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def read_elf(octets: Octets) -> Library:
     """The file whose first octets are MAGIC. NotALibrary where its headers can't be followed."""
     identity = octets.at(0, 16, "the ELF header")
     bits = {1: 32, 2: 64}.get(identity[4])
-    byte_order: Literal["little", "big"] | None = {1: "little", 2: "big"}.get(identity[5])  # type: ignore[assignment]
+    byte_order = _BYTE_ORDERS.get(identity[5])
     if bits is None or byte_order is None or identity[6] != 1:
         raise NotALibrary("it is damaged: its ELF header has an unknown class, byte order or version")
     return _Reader(octets, bits, byte_order).library()

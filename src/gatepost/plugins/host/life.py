@@ -40,7 +40,6 @@ from gatepost.wire.host import (
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _LOOK_S = 0.1  # how often memory is looked at: while the question that eats it is alone still (supervision.ALONE_S)
-_LAST_WORDS_S = 2.0  # for what a dead child's pipes still hold
 
 
 @dataclass(frozen=True, slots=True)
