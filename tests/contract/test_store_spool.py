@@ -164,6 +164,20 @@ async def test_done_removes_the_entry(spool):
         await spool.show(entry.id)
 
 
+async def test_notes_stay_until_they_are_replaced(spool):
+    await spool.commit([deposit(1)])
+    [entry] = await spool.due(NOW, 10)
+    assert entry.notes == {}
+    await spool.settle(entry.id, outcomes(entry, Fate.LATER), next_attempt=NOW, notes={"warned": "1"})
+    [entry] = await spool.due(NOW, 10)
+    assert entry.notes == {"warned": "1"}
+    await spool.settle(entry.id, outcomes(entry, Fate.LATER), next_attempt=NOW)
+    [entry] = await spool.due(NOW, 10)
+    assert entry.notes == {"warned": "1"}
+    await spool.settle(entry.id, outcomes(entry, Fate.LATER), next_attempt=NOW, notes={})
+    assert (await spool.show(entry.id)).notes == {}
+
+
 async def test_recipients_are_settled_one_by_one(spool):
     await spool.commit([deposit(1)])
     entry = await take(spool)

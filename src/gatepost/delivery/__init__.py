@@ -6,8 +6,9 @@ process lives, so nothing is lost and little is done twice.
 """
 
 from gatepost.delivery.ahead import CallAhead, Memory
-from gatepost.delivery.connection import Contexts, Dialer, Timeouts, Unreachable
+from gatepost.delivery.connection import Timeouts, Unreachable
 from gatepost.delivery.destinations import Destinations
+from gatepost.delivery.dialer import Contexts, Dialer
 from gatepost.delivery.handover import HandedOver, HandOver
 from gatepost.delivery.notice import Policy
 from gatepost.delivery.ports import Maildrop, NoMailbox, Observer

@@ -12,7 +12,8 @@ import asyncio
 from dataclasses import replace
 
 from gatepost.delivery.attempt import Answered, Attempt, Errand, Letter, Probe
-from gatepost.delivery.connection import Connection, Dialer, Unreachable
+from gatepost.delivery.connection import Connection, Unreachable
+from gatepost.delivery.dialer import Dialer
 from gatepost.delivery.route import Hop, Host, Mx, Relay
 from gatepost.net.mx import Exchangers, Nowhere
 from gatepost.net.mx_rules import plan

@@ -9,7 +9,7 @@ without reading.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Protocol
 
@@ -122,6 +122,7 @@ class QueueSpool:
         next_attempt: float | None,
         held: str | None = None,
         deposits: Sequence[Deposit] = (),
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         slot = self._roster.leased(id)
         if slot is None or slot.entry is None:
@@ -130,7 +131,7 @@ class QueueSpool:
         try:
             if slot.changing is not None:
                 await self._quiet(slot)
-            progress = None if slot.gone else self._after_attempt(slot, slot.entry, outcomes, next_attempt, held)
+            progress = None if slot.gone else self._after_attempt(slot, slot.entry, outcomes, next_attempt, held, notes)
         except BaseException:
             self._displace(inserts)
             raise
@@ -224,6 +225,7 @@ class QueueSpool:
         outcomes: Sequence[RecipientOutcome],
         next_attempt: float | None,
         held: str | None,
+        notes: Mapping[str, str] | None,
     ) -> Progress | None:
         """How far an entry has come after an attempt; None if nobody is left in it."""
         was = slot.progress
@@ -242,6 +244,7 @@ class QueueSpool:
             held=held,
             finished=(*was.finished, *finished),
             said={address: text for address, text in {**was.said, **said}.items() if address in waiting},
+            notes=was.notes if notes is None else dict(notes),
         )
 
     async def _change(self, id: str, **changes: object) -> None:

@@ -28,7 +28,7 @@ class Progress(msgspec.Struct, array_like=True, frozen=True):
     """How far an entry has come: what changes between its commit and its end.
 
     `due` (s, Unix time) is meaningless while it is held. `finished` are the addresses that left the entry, done or
-    failed; `said` what was last heard about those still waiting.
+    failed; `said` what was last heard about those still waiting, `notes` what delivery wants to remember besides.
     """
 
     due: float
@@ -37,6 +37,7 @@ class Progress(msgspec.Struct, array_like=True, frozen=True):
     held: str | None = None
     finished: tuple[str, ...] = ()
     said: dict[str, str] = {}
+    notes: dict[str, str] = {}
 
     @classmethod
     def at_first(cls, deposit: Deposit) -> Progress:
@@ -173,4 +174,5 @@ def to_entry(id: str, deposit: Deposit, content: Blob, progress: Progress, *, fr
         deposit.facts,
         progress.said,
         fresh,
+        progress.notes,
     )

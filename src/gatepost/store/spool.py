@@ -75,6 +75,8 @@ class Entry:
     said: Mapping[str, str] = field(default_factory=_nothing)
     """What was last said about a recipient still waiting, by address."""
     fresh: bool = False
+    notes: Mapping[str, str] = field(default_factory=_nothing)
+    """What delivery remembers about it from one attempt to the next."""
 
 
 class Fate(Enum):
@@ -135,8 +137,11 @@ class Spool(Protocol):
         next_attempt: float | None,
         held: str | None = None,
         deposits: Sequence[Deposit] = (),
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         """Note an attempt's outcomes and end the lease; commit new deposits (notices, expansions) in the same step.
+
+        `notes` is what is to be remembered from now on; None leaves it as it was.
 
         Who is done or failed leaves the entry; an entry with nobody left is removed with its content. Who is left
         waits until `next_attempt`, or is held. A failure leaves the lease: settle again. An entry deleted meanwhile
