@@ -36,6 +36,17 @@ class Exchange:
     host: str
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The records of one question, at least one. `is_secure`: a resolver that is trusted has validated them, and the
+    aliases that led there (rfc4035#3.2.3); `name` is where the aliases ended.
+    """
+
+    records: tuple[str, ...]
+    is_secure: bool = False
+    name: str = ""
+
+
 class Resolving(Protocol):
     """Who answers questions about names. All methods raise NotFound and TemporaryFailure unless they say otherwise."""
 
@@ -51,13 +62,19 @@ class Resolving(Protocol):
     async def mx(self, name: str) -> tuple[Exchange, ...]:
         """The MX records of a name, best first."""
 
+    async def find(self, name: str, kind: str) -> Found:
+        """The records of a name and type as text, and whether they are validated."""
+
 
 class Answers(ABC):
     """The questions in terms of one: the records of a name and type, as text."""
 
     @abstractmethod
+    async def find(self, name: str, kind: str) -> Found:
+        """The records, at least one. Raises NotFound and TemporaryFailure."""
+
     async def _records(self, name: str, kind: str) -> tuple[str, ...]:
-        """At least one record. Raises NotFound and TemporaryFailure."""
+        return (await self.find(name, kind)).records
 
     async def addresses(self, name: str) -> tuple[Address, ...]:
         """What one family answers is enough; a failure counts only where the other has nothing."""
@@ -100,8 +117,13 @@ class Answers(ABC):
         return await self._records(name, "TXT")
 
     async def mx(self, name: str) -> tuple[Exchange, ...]:
-        records = (record.split() for record in await self._records(name, "MX"))
-        return tuple(sorted(Exchange(int(preference), plain(host)) for preference, host in records))
+        return exchanges(await self._records(name, "MX"))
+
+
+def exchanges(records: tuple[str, ...]) -> tuple[Exchange, ...]:
+    """MX records as they are written, best first."""
+    pairs = (record.split() for record in records)
+    return tuple(sorted(Exchange(int(preference), plain(host)) for preference, host in pairs))
 
 
 def plain(name: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
 import dns.exception
+import dns.flags
 import dns.name
 import dns.resolver
 from dns.asyncresolver import Resolver as Stub
 from dns.message import Message
 
-from gatepost.net.answers import NotFound, ResolverError, TemporaryFailure, plain
+from gatepost.net.answers import Found, NotFound, ResolverError, TemporaryFailure, plain
 
 NOTHING_S = 60.0  # how long "there is none" is kept where the zone doesn't say
 NOTHING_LONGEST_S = 900.0  # rfc2308#5 allows hours; a new customer's name shouldn't take that long
@@ -21,14 +23,19 @@ FAILURE_S = 5.0  # rfc2308#7: a failure may be kept for five minutes at most
 class NameServers:
     """Asks the given servers, or the system's; what an answer means never depends on an earlier one."""
 
-    def __init__(self, addresses: Sequence[str], port: int, timeout_s: float, lifetime_s: float) -> None:
+    def __init__(
+        self, addresses: Sequence[str], port: int, timeout_s: float, lifetime_s: float, trust_ad: bool = False
+    ) -> None:
         self._stub = Stub(configure=not addresses)
         if addresses:
             self._stub.nameservers = [*addresses]
             self._stub.port = port
         self._stub.timeout, self._stub.lifetime = timeout_s, lifetime_s
+        self.is_trusted = trust_ad or all(map(_is_loopback, self._stub.nameservers))
+        """Whether AD is believed: it says nothing where somebody on the way can set it."""
+        self._stub.set_flags(dns.flags.RD | dns.flags.AD)  # rfc6840#5.7: that we would like to know
 
-    async def ask(self, name: str, kind: str) -> tuple[tuple[str, ...] | ResolverError, float]:
+    async def ask(self, name: str, kind: str) -> tuple[Found | ResolverError, float]:
         """The records as text, or why there are none, and for how many seconds that holds."""
         try:
             owner = dns.name.from_text(name)
@@ -42,7 +49,16 @@ class NameServers:
             return NotFound(f"{name} has no {kind} record"), _nothing_s([error.kwargs["response"]])
         except (dns.exception.DNSException, OSError, EOFError) as error:
             return TemporaryFailure(f"nobody could tell the {kind} records of {name}: {error}"), FAILURE_S
-        return tuple(_text(record, kind) for record in found), found.chaining_result.minimum_ttl
+        is_secure = self.is_trusted and bool(found.response.flags & dns.flags.AD)
+        records = tuple(_text(record, kind) for record in found)
+        return Found(records, is_secure, plain(found.canonical_name.to_text())), found.chaining_result.minimum_ttl
+
+
+def _is_loopback(server: object) -> bool:
+    try:
+        return ip_address(str(server)).is_loopback
+    except ValueError:
+        return False
 
 
 def _text(record: Any, kind: str) -> str:

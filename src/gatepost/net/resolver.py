@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from gatepost.net.answers import Answers, Exchange, NotFound, ResolverError, Resolving, TemporaryFailure, plain
+from gatepost.net.answers import Answers, Exchange, Found, NotFound, ResolverError, Resolving, TemporaryFailure, plain
 
 if TYPE_CHECKING:
     from gatepost.net.nameservers import NameServers
 
 __all__ = [
     "Exchange",
+    "Found",
     "NotFound",
     "Resolver",
     "ResolverError",
@@ -36,7 +37,8 @@ class Resolver(Answers):
     """Asks name servers. At most `size` answers are kept and `at_once` questions are out; belongs to one event loop.
 
     `nameservers` are addresses (the system's without them), each asked for `timeout_s`, all tries together for
-    `lifetime_s` seconds.
+    `lifetime_s` seconds. That an answer is validated is believed where all of them are loopback addresses, or where
+    `trust_ad` says that nobody stands between (rfc4035#4.9.3).
     """
 
     def __init__(
@@ -46,16 +48,17 @@ class Resolver(Answers):
         port: int = 53,
         timeout_s: float = 2.0,
         lifetime_s: float = 8.0,
+        trust_ad: bool = False,
         size: int = 10_000,
         at_once: int = 100,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._asking = (nameservers, port, timeout_s, lifetime_s)
+        self._asking = (nameservers, port, timeout_s, lifetime_s, trust_ad)
         self._size = size
         self._clock = clock
         self._servers: NameServers | None = None
-        self._known: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...] | ResolverError]] = OrderedDict()
-        self._asked: dict[tuple[str, str], asyncio.Task[tuple[str, ...] | ResolverError]] = {}
+        self._known: OrderedDict[tuple[str, str], tuple[float, Found | ResolverError]] = OrderedDict()
+        self._asked: dict[tuple[str, str], asyncio.Task[Found | ResolverError]] = {}
         self._turns = asyncio.Semaphore(at_once)
 
     async def close(self) -> None:
@@ -64,7 +67,12 @@ class Resolver(Answers):
             task.cancel()
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
 
-    async def _records(self, name: str, kind: str) -> tuple[str, ...]:
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it is believed when it says that an answer is validated."""
+        return self._nameservers().is_trusted
+
+    async def find(self, name: str, kind: str) -> Found:
         question = (plain(name), kind)
         known = self._known.get(question)
         if known is not None and known[0] > self._clock():
@@ -82,7 +90,7 @@ class Resolver(Answers):
                 raise TemporaryFailure("the resolver is closing") from None
             raise
 
-    async def _ask(self, question: tuple[str, str]) -> tuple[str, ...] | ResolverError:
+    async def _ask(self, question: tuple[str, str]) -> Found | ResolverError:
         async with self._turns:
             answer, keep_s = await self._nameservers().ask(*question)
         self._known[question] = (self._clock() + min(keep_s, LONGEST_S), answer)
@@ -100,10 +108,10 @@ class Resolver(Answers):
         return self._servers
 
 
-def _answered(answer: tuple[str, ...] | ResolverError) -> tuple[str, ...]:
+def _answered(answer: Found | ResolverError) -> Found:
     if isinstance(answer, NotFound | TemporaryFailure):
         raise type(answer)(*answer.args)  # a new one: an exception raised twice would gather tracebacks
-    assert isinstance(answer, tuple)
+    assert isinstance(answer, Found)
     return answer
 
 
@@ -118,8 +126,10 @@ class StaticResolver(Answers):
     address as key stands for its reverse name (a text or list there is names), SERVFAIL is a temporary failure.
     """
 
-    def __init__(self, zone: Zone | None = None) -> None:
+    def __init__(self, zone: Zone | None = None, *, is_secure: bool = False) -> None:
+        """`is_secure`: every answer counts as validated."""
         self._zone: dict[tuple[str, str], list[str]] = {}
+        self._is_secure = is_secure
         for name, value in (zone or {}).items():
             self._add(name, value)
 
@@ -137,10 +147,11 @@ class StaticResolver(Answers):
                     there = "AAAA" if ip_address(record).version == 6 else "A"
                 self._zone.setdefault((owner, there), []).append(record)
 
-    async def _records(self, name: str, kind: str) -> tuple[str, ...]:
+    async def find(self, name: str, kind: str) -> Found:
         found = self._zone.get((plain(name), kind), []) + self._zone.get((plain(name), "*"), [])
         if "SERVFAIL" in found:
             raise TemporaryFailure(f"nobody could tell the {kind} records of {name}: SERVFAIL")
         if not found:
             raise NotFound(f"{name} has no {kind} record")
-        return tuple(plain(record) if kind == "PTR" else record for record in found)
+        records = tuple(plain(record) if kind == "PTR" else record for record in found)
+        return Found(records, self._is_secure, plain(name))
