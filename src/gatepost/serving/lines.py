@@ -1,0 +1,93 @@
+"""The Command and Reply stages: each line before it is parsed, each reply before it leaves.
+
+The machine raises their events only where somebody is bound to them.
+"""
+
+from __future__ import annotations
+
+from gatepost.hooks import stages
+from gatepost.hooks.answers import without_secrets
+from gatepost.hooks.bindings import Binding
+from gatepost.hooks.questions import Outcome, Question
+from gatepost.hooks.replies import refusal
+from gatepost.hooks.verdicts import Converse, Hangup, Proceed, Refuse, Respond
+from gatepost.model import Reply
+from gatepost.net import Stream
+from gatepost.serving.conclusion import stage_refusal
+from gatepost.serving.introduced import Introduced
+from gatepost.serving.place import Place
+from gatepost.wire.smtp import events
+
+OK = Reply(250, "2.0.0", "ok")
+
+
+class Lines(Introduced):
+    """Invariant: a plugin converses only between its own `Converse` and its next answer."""
+
+    __slots__ = ("_converses",)
+
+    def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
+        super().__init__(place, stream, tls=tls)
+        self._converses: Binding | None = None
+
+    async def _line(self, event: events.Line) -> None:
+        line = event.line.decode("utf-8", "replace")
+        question = Question(stages.Command, self.session, OK, self._transaction, {"line": line})
+        await self._answer_command(await self._ask(question), line)
+
+    async def _blob(self, event: events.Blob) -> None:
+        binding = self._converses
+        if binding is None:
+            raise RuntimeError("a blob came for nobody")
+        if not event.last and not event.data:
+            self.machine.proceed()
+            return
+        facts = {"line": "", "blob": event.data}
+        question = Question(stages.Command, self.session, OK, self._transaction, facts)
+        outcome = await self.place.dispatcher.ask_again(question, binding)
+        if isinstance(outcome.verdict, Proceed) and not event.last:
+            self.machine.proceed()  # and it goes on listening
+            return
+        await self._answer_command(outcome, "", blob=event)
+
+    async def _answer_command(self, outcome: Outcome, line: str, blob: events.Blob | None = None) -> None:
+        machine = self.machine
+        self._converses = None
+        is_obeyed = line.partition(" ")[0].upper() in ("QUIT", "RSET")  # which can't be refused, whatever is said
+        match outcome.verdict:
+            case Respond() | Converse() if is_obeyed:
+                machine.proceed()
+            case Respond(reply):
+                machine.answer(reply)
+            case Refuse(said):
+                reply = stage_refusal(stages.Command, said, self.session.id, self._verbatim(outcome))
+                facts = {"line": without_secrets(line)[:200], "reply": str(reply), "by": outcome.by}
+                self.place.recorder.record(self.session.id, "refused", facts)
+                if is_obeyed:
+                    machine.proceed()
+                else:
+                    machine.answer(reply)
+            case Converse(reply, lines, octets):
+                self._converses = outcome.binding
+                machine.converse(reply, lines=lines, octets=octets)
+            case Hangup(reply):
+                self._hang_up(reply, outcome.by)
+            case _ if blob is None:
+                machine.proceed()
+            case _:
+                machine.answer(OK)  # nobody may be left waiting for a reply
+
+    async def _replying(self, event: events.Replying) -> None:
+        outcome = await self._ask(Question(stages.Replying, self.session, event.reply, self._transaction))
+        reply = outcome.pending
+        match outcome.verdict:
+            case Respond(said) if said.code // 100 == reply.code // 100:
+                reply = said
+            case Respond(said):
+                reply = reply.with_text(said.text)
+            case Hangup(said):
+                reply = refusal(said, code=421, status="4.7.0", token=self.session.id)
+                reply = Reply(421, reply.status if reply.status[:1] == "4" else "4.7.0", reply.text)
+            case _:
+                pass
+        self.machine.answer(reply)
