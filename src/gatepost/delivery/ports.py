@@ -1,12 +1,15 @@
-"""What delivery needs from elsewhere: a place for local mail, and somebody to tell."""
+"""What delivery needs from elsewhere: a place for local mail, somebody to tell, and plugins to ask on the way out."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from gatepost.delivery.route import Host
+from gatepost.delivery.route import Hop, Host
 from gatepost.model import Blob, Path, Recipient, Reply, Ticket
 from gatepost.store import Entry
+from gatepost.wire.smtp.client_events import Protocol as Spoken
+from gatepost.wire.smtp.client_events import Transaction
 
 
 class NoMailbox(LookupError):
@@ -41,3 +44,52 @@ class Observer(Protocol):
 
     def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str, host: Host | None) -> None:
         """A recipient will not have the message; `told` says who knows: "sender", "postmaster", or "" for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message as it is to go: what plugins changed about it concerns this transaction only. `mail_line` is the MAIL
+    command, without CRLF, if it is to be another one than the machine would write.
+    """
+
+    transaction: Transaction
+    content: Blob
+    mail_line: str | None = None
+
+
+class Talk(Protocol):
+    """What is known of a session with a next server. Asked for anew with every question: it changes as it goes on."""
+
+    @property
+    def host(self) -> Host: ...
+
+    @property
+    def spoken(self) -> Spoken:
+        """SMTP or LMTP."""
+
+
+class Outbound(Protocol):
+    """Who is asked on the way out. Where nobody is, there is None instead, and nothing is waited for.
+
+    Nothing here raises, but for the cancellation of the asking task.
+    """
+
+    def asks(self) -> Any:
+        """`Asks` for a session's machine: which commands and replies it is to stand still for."""
+
+    async def session(self, hop: Hop, host: Host) -> tuple[Hop, Host] | Reply:
+        """Before connecting: whom to call, and how; or why not to, as a 4xx reply, or 5xx for good."""
+
+    async def message(
+        self, connection: Talk, transaction: Transaction, content: Blob, mail_line: str
+    ) -> Prepared | Reply | Any:
+        """Before MAIL: the message as it is to go, or what becomes of everybody; `EndSession` ends the session too."""
+
+    async def command(self, connection: Talk, event: Any) -> Any:
+        """The step that answers a `CommandDue`, always one that is legal there."""
+
+    async def reply(self, connection: Talk, event: Any) -> Any:
+        """The step that answers a `ReplyHeard`, always one that is legal there."""
+
+    def ended(self, connection: Talk) -> None:
+        """The session is over: what plugins kept for it is closed. Once for each session, whatever ended it."""
