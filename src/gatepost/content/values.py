@@ -23,7 +23,7 @@ _ENCODED = re.compile(r"=\?([^?\s]{1,40})\?([bq])\?([^?\r\n]{0,1000})\?=", re.IG
 _WORD = re.compile(r"[ \t]*[^ \t]+")
 _PHRASE_WORD = re.compile(r'[ \t]*(?:"(?:[^"\\]|\\.)*+"?|<[^<>]*+>?|[,;:]|[^ \t",;:<]+)')
 _QUOTED_PAIR = re.compile(r"\\(.)")
-_ADDRESS_FIELDS = frozenset(
+ADDRESS_FIELDS = frozenset(
     ["from", "to", "cc", "bcc", "reply-to", "sender"]
     + ["resent-" + name for name in ("from", "to", "cc", "bcc", "sender", "reply-to")]
 )
@@ -57,7 +57,7 @@ def write_field(name: str, value: str, *, utf8: bool = False) -> bytes:
         return line + b"\r\n" if len(line) <= GOOD_LINE else _fold(name, _WORD.findall(value))
     if utf8:
         return _fold(name, _WORD.findall(value))
-    return _fold(name, _encode_words(value, name.lower() in _ADDRESS_FIELDS))
+    return _fold(name, _encode_words(value, name.lower() in ADDRESS_FIELDS))
 
 
 def unfold(raw: bytes) -> str:
