@@ -10,7 +10,7 @@ or for none goes in one message, to the next host only as a whole.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatepost.content.headers import read_section
 from gatepost.delivery.connection import Connection, Unreachable
@@ -19,12 +19,14 @@ from gatepost.model import Blob, Body, Bytes, Envelope, Path, Recipient, Reply
 from gatepost.wire.smtp.client_events import NOT_SENT, Outcome, Phase, Purpose, Transaction
 
 _TOO_MANY = 452  # rfc5321#4.5.3.1.10
+OnProgress = Callable[[Host, Phase, int], None]
+"""Takes the host, the phase and how many octets of content have been written to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A message for some recipients of one destination. `smtputf8`: the content needs RFC 6531; `is_for_all`: nobody
-    gets it where one of them is refused before the content.
+    gets it where one of them is refused before the content. `on_progress` hears of every step.
     """
 
     sender: Path
@@ -33,6 +35,7 @@ class Letter:
     body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
     is_for_all: bool = False
+    on_progress: OnProgress | None = field(default=None, compare=False)
 
     @classmethod
     def of(
@@ -129,6 +132,8 @@ class Attempt:
     async def _ask(self, host: Host, take: Take, give: Give) -> Unreachable | None:
         """As many sessions as it takes; afterwards nobody waits."""
         while self._waiting:
+            if isinstance(self._errand, Letter) and self._errand.on_progress is not None:
+                self._errand.on_progress(host, Phase.CONNECT, 0)
             connection = await take()
             if isinstance(connection, Unreachable):
                 self._note_unreachable(host, connection)
