@@ -27,12 +27,18 @@ _WHERE = {
         "take",
         "tempfail",
     ),
+    "gatepost.app.queueing": ("QueueError",),
+    "gatepost.app.send": ("send", "send_sync"),
+    "gatepost.app.sending": ("Progress", "Sent", "SentTo", "SendState"),
     "gatepost.app.server": ("Server",),
     "gatepost.app.settings": ("Settings", "SettingsError"),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 
 if TYPE_CHECKING:
+    from gatepost.app.queueing import QueueError
+    from gatepost.app.send import send, send_sync
+    from gatepost.app.sending import Progress, SendState, Sent, SentTo
     from gatepost.app.server import Server
     from gatepost.app.settings import Settings, SettingsError
     from gatepost.hooks import stages
@@ -55,6 +61,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Plugin",
+    "Progress",
+    "QueueError",
+    "SendState",
+    "Sent",
+    "SentTo",
     "Server",
     "Settings",
     "SettingsError",
@@ -68,6 +79,8 @@ __all__ = [
     "prepare",
     "quarantine",
     "refuse",
+    "send",
+    "send_sync",
     "stages",
     "take",
     "tempfail",

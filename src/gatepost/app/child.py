@@ -167,9 +167,14 @@ class Child:
         """It couldn't be heard: we were asleep ourselves, or it does what may take long."""
         self._heard = asyncio.get_running_loop().time()
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the worker can be asked."""
+        return self._channel is not None and self.state is State.RUNNING
+
     async def ask(self, action: str, arguments: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0) -> Any:
         """The worker's answer; ActionError, or Gone while it isn't there."""
-        if self._channel is None or self.state is not State.RUNNING:
+        if self._channel is None or not self.is_there:
             raise Gone(f"worker {self.number} is starting again")
         return await self._channel.ask(action, arguments, timeout_s=timeout_s)
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 
 from gatepost.app.generation import Generation
 from gatepost.app.recording import TraceRecorder
+from gatepost.app.sending import Listeners, SentTo
 from gatepost.delivery.route import Host
 from gatepost.hooks.notices import Bounced, Deferred, Delivered
 from gatepost.model import Recipient, Reply
 from gatepost.serving.reception import Reception
 from gatepost.store import Entry
 
+_DELIVERED = Reply(250, "2.0.0", "delivered")
 _NOTICES = {"delivered": Delivered, "deferred": Deferred, "bounced": Bounced}
 Say = Callable[[str, Mapping[str, object]], None]
 """Takes an event and its facts, for the log."""
@@ -21,14 +23,21 @@ class Observer:
     """delivery's Observer. The generation is asked for anew each time: delivery outlives reloads."""
 
     def __init__(
-        self, recorder: TraceRecorder, generation: Callable[[], Generation], say: Callable[[], Say | None]
+        self,
+        recorder: TraceRecorder,
+        generation: Callable[[], Generation],
+        say: Callable[[], Say | None],
+        following: Listeners | None = None,
     ) -> None:
+        """`following` knows the programs that want to hear of their own messages."""
         self._recorder = recorder
         self._generation = generation
         self._say = say
+        self._following = following
 
     def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None, host: Host | None) -> None:
         self._tell("delivered", entry, recipient, reply, _at(host))
+        self._is_done(entry, recipient, reply or _DELIVERED, host)
 
     def deferred(
         self, entry: Entry, recipient: Recipient, reply: Reply, next_attempt: float, host: Host | None
@@ -37,6 +46,12 @@ class Observer:
 
     def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str, host: Host | None) -> None:
         self._tell("bounced", entry, recipient, reply, {"told": told, **_at(host)})
+        self._is_done(entry, recipient, reply, host)
+
+    def _is_done(self, entry: Entry, recipient: Recipient, reply: Reply, host: Host | None) -> None:
+        if self._following is not None:
+            name = "" if host is None else str(host)
+            self._following.done(entry.ticket, SentTo(recipient.address, reply, name))
 
     def _tell(
         self, kind: str, entry: Entry, recipient: Recipient, reply: Reply | None, more: Mapping[str, object]

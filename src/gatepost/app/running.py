@@ -26,6 +26,8 @@ from gatepost.app.inspection import plugin_facts, told_plugins, worker_facts
 from gatepost.app.listening import Sockets
 from gatepost.app.logs import Journal, configure, journal
 from gatepost.app.privileges import begin_launcher, drop
+from gatepost.app.queueing import ACTION as SUBMIT
+from gatepost.app.queueing import sweep, take_in
 from gatepost.app.settings import Settings
 from gatepost.app.starting import REASONS, Launch, StartFailure, failure, refused
 from gatepost.app.worker import Worker
@@ -90,6 +92,7 @@ class Single:
                 "status": lambda _: self.facts(),
                 "plugin.list": lambda _: self._told_plugins(),
             }
+            sweep(self._settings.data)
             self._control = ControlServer(self._settings.data, worker_desk(self.worker, more))
             await self._control.start()
 
@@ -135,6 +138,9 @@ class Single:
 def worker_desk(worker: Worker, more: Mapping[str, Action]) -> Desk:
     """The desk over one worker's stores."""
     queue = Queue(worker.spools, worker.stores.recorder.record) if worker.spools else None
+    submissions, data = worker.submissions, worker.settings.data
+    if submissions is not None and data is not None:
+        more = {**more, SUBMIT: lambda arguments: take_in(submissions, data, arguments)}
     return Desk(queue, worker.stores.records, more)
 
 

@@ -19,6 +19,8 @@ from typing import Any, TypeVar, Unpack
 
 from gatepost.admin.telling import Explanation, explain
 from gatepost.app.inbox import Inbox, Received
+from gatepost.app.messages import Content
+from gatepost.app.sending import Hear, Sending, Sent
 from gatepost.app.settings import Settings
 from gatepost.app.settings import load as load_settings
 from gatepost.app.worker import Bound, Worker
@@ -196,6 +198,26 @@ class Server:
                 f"no message with {match or 'anything'} within {timeout_s:g} s; arrived: {arrived or 'none'}"
             ) from None
 
+    async def send(
+        self,
+        message: Content,
+        sender: str,
+        recipients: str | Sequence[str],
+        *,
+        mode: str = "queue",
+        progress: Hear | None = None,
+        tls: str = "starttls",
+        user: str | None = None,
+        password: str | None = None,
+    ) -> Sent:
+        """Send a message: into this server's queue, "now" to the recipients' own servers, or "via HOST:PORT".
+
+        As `gatepost.send`; routes, signatures and outbound plugins are this server's.
+        """
+        return await self.sending.send(
+            message, sender, recipients, mode=mode, progress=progress, tls=tls, user=user, password=password
+        )
+
     def explain(self, token: str) -> Explanation:
         """One session's story, by token or ticket. LookupError if nothing is known of it."""
         number: int | None = None
@@ -208,6 +230,11 @@ class Server:
         if told is None:
             raise LookupError(f"nothing is known of {token}")
         return told
+
+    @property
+    def sending(self) -> Sending:
+        """The ways to send, one by one."""
+        return self._running.sending
 
     @property
     def _running(self) -> Worker:
@@ -265,6 +292,24 @@ class SyncServer:
     def wait_for_message(self, timeout_s: float = 5, **match: str) -> Received:
         """As Server.wait_for_message, blocking."""
         return self.call(self._server.wait_for_message(timeout_s, **match))
+
+    def send(
+        self,
+        message: Content,
+        sender: str,
+        recipients: str | Sequence[str],
+        *,
+        mode: str = "queue",
+        progress: Hear | None = None,
+        tls: str = "starttls",
+        user: str | None = None,
+        password: str | None = None,
+    ) -> Sent:
+        """As Server.send, blocking. `progress` is called in the server's thread."""
+        send = self._server.send(
+            message, sender, recipients, mode=mode, progress=progress, tls=tls, user=user, password=password
+        )
+        return self.call(send)
 
     def script(self, verb: str, *replies: str, times: int = 1) -> None:
         """As Server.script."""

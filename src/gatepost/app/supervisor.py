@@ -25,6 +25,8 @@ from gatepost.app.counting import Counts
 from gatepost.app.inspection import told_plugins
 from gatepost.app.listening import Sockets
 from gatepost.app.logs import configure
+from gatepost.app.queueing import ACTION as SUBMIT
+from gatepost.app.queueing import sweep
 from gatepost.app.reloading import check_reloadable
 from gatepost.app.running import reload_aloud, reloaded
 from gatepost.app.settings import Settings
@@ -60,6 +62,7 @@ class Supervisor:
         self._launcher = launcher
         self._began = time.time()
         self._generation = 1
+        self._turn = 0
         self._counts = Counts.make(workers)
         self._may_start = asyncio.Lock()
         self._is_reloading = False
@@ -96,6 +99,7 @@ class Supervisor:
         for child in self._children:
             child.keep()
         self._looking = asyncio.create_task(self._look())
+        sweep(self._data)
         self._control = ControlServer(self._data, self._desk())
         await self._control.start()
 
@@ -221,6 +225,7 @@ class Supervisor:
             "plugin.list": lambda _: self._told_plugins(),
             "queue.list": self._queue_list,
             "queue.flush": self._queue_flush,
+            SUBMIT: self._submit,
         }
         for name in ("show", "retry", "hold", "release", "delete"):
             more[f"queue.{name}"] = self._at_one(f"queue.{name}")
@@ -252,6 +257,18 @@ class Supervisor:
 
     async def _queue_flush(self, arguments: Mapping[str, Any]) -> int:
         return sum(await self._ask_all("queue.flush", arguments))
+
+    async def _submit(self, arguments: Mapping[str, Any]) -> Any:
+        """Taken by one worker, another one each time. Never by a second one: the first may have had it already."""
+        self._turn += 1
+        there = [child for child in self._children if child.is_there]
+        if not there:
+            raise ActionError("all workers are starting again", "try again")
+        try:
+            return await there[self._turn % len(there)].ask(SUBMIT, arguments)
+        except Gone as error:
+            text = "the worker that was given the message has died; it may have it"
+            raise ActionError(text, "gatepost queue list, or gatepost trace, then try again") from error
 
     def _at_one(self, action: str) -> Action:
         """Done by whichever worker has the message."""

@@ -22,11 +22,13 @@ from gatepost.app.next_server import CallAhead, HandOvers
 from gatepost.app.observing import Observer, Say, session_facts
 from gatepost.app.ourselves import exchangers
 from gatepost.app.reloading import check_reloadable
+from gatepost.app.sending import Listeners, Sending
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.app.stores import Stores
+from gatepost.app.submission import Submissions
 from gatepost.delivery import Contexts, Destinations, Dialer, Policy, Runner, Schedule
 from gatepost.delivery.connection import Timeouts
-from gatepost.delivery.route import Routes
+from gatepost.delivery.route import Mx, Routes
 from gatepost.model import Path, Ticket
 from gatepost.net import Stream, listen
 from gatepost.net.certificates import Certificates, Pair, client_context
@@ -90,6 +92,11 @@ class Worker:
         self.adopted: list[Spool] = []
         """Spools of shards beyond the number of workers: delivered from, received into by nobody."""
         self.listeners: dict[str, Bound] = {}
+        self.sending: Sending
+        """What programs send with; there once the worker has started."""
+        self.submissions: Submissions | None = None
+        """Who takes mail that comes over no connection; None where there is no queue."""
+        self.following = Listeners()
         self._starters = starters or Starters()
         self._patience = LoopPatience()
         self._resolver = Resolver()
@@ -136,6 +143,7 @@ class Worker:
                 exchangers(settings, self._resolver, lambda: (one.address for one in self.listeners.values())),
             )
             first = await self._make(settings)
+            self._begin_sending(tokens)
             await first.generation.open()
             self.generation, self._routes, self._domains = first.generation, first.routes, first.domains
             if self.stores.delivers:
@@ -146,6 +154,21 @@ class Worker:
         except BaseException:
             await self.stop(0)
             raise
+
+    def _begin_sending(self, tokens: Tokens) -> None:
+        settings, stores = self.settings, self.stores
+        assert self._destinations is not None
+        if stores.delivers:
+            self.submissions = Submissions(
+                stores.spool,
+                tokens.next,
+                hostname=settings.hostname,
+                size_limit=settings.limits.message_size,
+                has_room=stores.has_room,
+                record=stores.recorder.record,
+            )
+        mx = next((one.action for one in delivery_routes(settings).routes if isinstance(one.action, Mx)), Mx())
+        self.sending = Sending(self._destinations, self.submissions, settings.hostname, self.following, mx)
 
     async def _make(self, settings: Settings) -> _Prepared:
         """All that settings come to, beside what there is. Nothing is opened, nothing changes."""
@@ -223,7 +246,7 @@ class Worker:
                 is_own=lambda path: path.domain in self._domains,
                 new_ticket=lambda: Ticket(tokens.next(), 1),
             ),
-            Observer(self.stores.recorder, lambda: self.generation, lambda: self.say),
+            Observer(self.stores.recorder, lambda: self.generation, lambda: self.say, self.following),
             clock=time.time,
             chance=random.random,
             schedule=Schedule(settings.delivery.first, settings.delivery.max, settings.delivery.expire),

@@ -1,13 +1,13 @@
-"""`gatepost send`: hands one message to a server, by the client machine that delivery uses, and prints the answer."""
+"""`gatepost send`: one message, to our own server or its queue, through another server, or straight to recipients."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import sys
+from collections.abc import Callable
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime, localtime, make_msgid
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import rich_click as click
 
@@ -15,90 +15,129 @@ from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit, Failure
 
 if TYPE_CHECKING:
+    from gatepost.app.sending import Content, Hear, Sent
     from gatepost.app.settings import Endpoint, Settings
     from gatepost.delivery.route import Hop
-    from gatepost.model import Path, Recipient
-    from gatepost.wire.smtp.client_events import Outcome
 
 REFUSED = 1
+LARGE = 256 * 1024  # octets; a message beyond has a progress bar
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound to, replaced
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 @click.command("send")
 @click.option("--to", multiple=True, required=True, help="A recipient; may be given again.")
 @click.option("--from", "sender", help='The sender; "" for none. Default: postmaster at our hostname.')
 @click.option("--subject", default="hello", show_default=True, help="The subject of a message made here.")
-@click.option("--server", metavar="HOST:PORT", help="Where to. Default: the settings' first listener.")
+@click.option("--server", metavar="HOST:PORT", help="Through this server. Default: the settings' first listener.")
+@click.option("--now", is_flag=True, help="Straight to the servers of the recipients' domains, once.")
+@click.option("--queue", is_flag=True, help="Into the queue of our server, past its listeners.")
+@click.option("--progress/--no-progress", default=None, help="A bar. Default: for large messages, on a terminal.")
 @click.argument("file", required=False, type=click.File("rb"))
 @pass_frame
 def command(
-    frame: Frame, *, to: tuple[str, ...], sender: str | None, subject: str, server: str | None, file: IO[bytes] | None
+    frame: Frame,
+    *,
+    to: tuple[str, ...],
+    sender: str | None,
+    subject: str,
+    server: str | None,
+    now: bool,
+    queue: bool,
+    progress: bool | None,
+    file: BinaryIO | None,
 ) -> int:
     """Send FILE ("-": standard input), or a small message made here, and print what the server says.
 
     Exit code 0 if every recipient was accepted, 1 if one was refused, 75 if it should be tried again later.
     """
-    from gatepost.model import Recipient
+    from gatepost.model import AddressError
 
+    if sum([now, queue, server is not None]) > 1:
+        raise Failure("--now, --queue and --server are three ways: choose one", Exit.USAGE)
     settings = frame.settings()
-    reverse_path = _path(f"postmaster@{settings.hostname}" if sender is None else sender)
+    back = f"postmaster@{settings.hostname}" if sender is None else sender
     if not all(to):
         raise Failure("a recipient has an address", Exit.USAGE, next_step="gatepost send --to ann@example.org")
-    recipients = tuple(Recipient(_path(address)) for address in to)
-    content = _LINE_END.sub(b"\r\n", file.read()) if file is not None else _message(reverse_path, to, subject)
-    hop = _hop(frame, settings, server)
-    outcomes = asyncio.run(_send(settings.hostname, hop, reverse_path, recipients, content))
-    for outcome in outcomes:
-        click.echo(f"{'accepted' if outcome.reply.is_positive else 'NOT ACCEPTED'}  <{outcome.recipient}>")
-        click.echo(f"  {outcome.reply}")
-    if all(outcome.reply.is_positive for outcome in outcomes):
-        return Exit.OK
-    return REFUSED if any(outcome.reply.is_permanent for outcome in outcomes) else Exit.TEMPORARY
-
-
-def _path(address: str) -> Path:
-    from gatepost.model import AddressError, Path
-
+    content = file if file is not None else _message(back, to, subject)
+    hear, close = _bar(progress)
     try:
-        return Path.parse(address, bare_postmaster=True)
+        if queue:
+            sent = _queue(settings, content, back, to, hear)
+        else:
+            hop = None if now else _hop(frame, settings, server)
+            sent = asyncio.run(_send(settings, hop, content, back, to, hear))
     except AddressError as error:
-        raise Failure(f'"{address}": {error}', Exit.USAGE, next_step="gatepost send --to ann@example.org") from None
+        raise Failure(f"no address: {error}", Exit.USAGE, next_step="gatepost send --to ann@example.org") from None
+    finally:
+        close()
+    return _tell(sent)
 
 
-def _message(sender: Path, to: tuple[str, ...], subject: str) -> bytes:
+def _tell(sent: Sent) -> int:
+    for one in sent.results:
+        where = f"  by {one.host}" if one.host else ""
+        click.echo(f"{'accepted' if one.is_accepted else 'NOT ACCEPTED'}  <{one.recipient}>{where}")
+        click.echo(f"  {one.reply}")
+    if sent:
+        return Exit.OK
+    return REFUSED if any(one.reply.is_permanent for one in sent.refused) else Exit.TEMPORARY
+
+
+def _message(sender: str, to: tuple[str, ...], subject: str) -> EmailMessage:
     try:
         message = EmailMessage(policy=SMTP)
-        message["From"] = sender.address or "postmaster"
+        message["From"] = sender or "postmaster"
         message["To"] = ", ".join(to)
         message["Subject"] = subject
     except ValueError as error:
         raise Failure(f"no header can be made of this: {error}", Exit.USAGE) from None
-    message["Date"] = format_datetime(localtime())
-    message["Message-ID"] = make_msgid(domain=sender.domain or "localhost")
     message.set_content("A message to try the server with, from `gatepost send`.\n")
-    return bytes(message)
+    return message
+
+
+def _queue(settings: Settings, content: Content, sender: str, to: tuple[str, ...], hear: Hear) -> Sent:
+    from gatepost.app.cli.access import as_the_server
+    from gatepost.app.queueing import QueueError, queue
+
+    as_the_server(settings)
+    try:
+        return asyncio.run(queue(content, sender, to, settings, progress=hear))
+    except QueueError as error:
+        code = Exit(error.code) if error.code in set(Exit) else Exit.TEMPORARY
+        raise Failure(str(error), code, next_step=error.mend) from None
+
+
+async def _send(
+    settings: Settings, hop: Hop | None, content: Content, sender: str, to: tuple[str, ...], hear: Hear
+) -> Sent:
+    from gatepost.app.send import without_listeners
+    from gatepost.app.server import Server
+    from gatepost.wire.smtp.client_events import Phase
+
+    async with Server(without_listeners(settings, {})) as server:
+        sent = await server.sending.directly(content, sender, to, via=hop, progress=hear)
+    if hop is not None and all(one.phase is Phase.CONNECT for one in sent.results):
+        next_step = "gatepost run, or --server HOST:PORT"
+        raise Failure(f"nothing was sent: no server answers at {hop.hosts[0]}", Exit.TEMPORARY, next_step=next_step)
+    return sent
 
 
 def _hop(frame: Frame, settings: Settings, server: str | None) -> Hop:
-    from pydantic_core import PydanticCustomError
-
-    from gatepost.app.settings.units import parse_endpoint
+    from gatepost.app.sending import next_server
     from gatepost.delivery.route import Host, Lmtp, Relay, Security
 
     if server is not None:
         try:
-            where = parse_endpoint(server, port=25)
-        except (PydanticCustomError, ValueError) as error:
+            return next_server(server)
+        except ValueError as error:
             raise Failure(str(error), Exit.USAGE, next_step="--server 127.0.0.1:2525") from None
-        return Relay((Host(where.host, where.port),))
+    if not settings.listen:
+        raise Failure("these settings have no listener to send to", Exit.USAGE, next_step="--server, --queue or --now")
     listener = settings.listen[0]
     where = listener.address if listener.address.port else _asked_for(frame, settings, listener.name)
     host = Host(_EVERYWHERE.get(where.host, where.host), where.port)
     tls = Security.IMPLICIT if listener.tls == "implicit" else Security.STARTTLS
-    if listener.protocol == "lmtp":
-        return Lmtp((host,), tls)
-    return Relay((host,), tls)
+    return Lmtp((host,), tls) if listener.protocol == "lmtp" else Relay((host,), tls)
 
 
 def _asked_for(frame: Frame, settings: Settings, name: str) -> Endpoint:
@@ -112,25 +151,31 @@ def _asked_for(frame: Frame, settings: Settings, name: str) -> Endpoint:
     raise Failure(f"the running server has no listener {name}", Exit.UNAVAILABLE, next_step="--server HOST:PORT")
 
 
-async def _send(
-    hostname: str, hop: Hop, sender: Path, recipients: tuple[Recipient, ...], content: bytes
-) -> tuple[Outcome, ...]:
-    from gatepost.delivery import Contexts, Dialer, Unreachable
-    from gatepost.model import Body, Bytes
-    from gatepost.net.certificates import client_context
-    from gatepost.wire.smtp.client_events import Phase, Transaction
+def _bar(wanted: bool | None) -> tuple[Hear, Callable[[], None]]:
+    """Who hears of progress and draws it, and what ends the drawing."""
+    from gatepost.app.sending import Progress, SendState
 
-    anybody = client_context(verify=False)  # the administrator's own server, perhaps under a name that isn't its own
-    connection = await Dialer(hostname, contexts=Contexts(anybody, anybody)).open(hop, hop.hosts[0])
-    if isinstance(connection, Unreachable) and connection.phase is Phase.CONNECT:
-        next_step = "gatepost run, or --server HOST:PORT"
-        raise Failure(f"nothing was sent: no server answers at {hop.hosts[0]}", Exit.TEMPORARY, next_step=next_step)
-    if isinstance(connection, Unreachable):
-        raise Failure(f"nothing was sent: {connection.reply}", Exit.TEMPORARY, next_step="gatepost run, or --server")
-    try:
-        body = Body.SEVEN_BIT if content.isascii() else Body.EIGHT_BIT_MIME
-        header, _, _ = content.partition(b"\r\n\r\n")
-        transaction = Transaction(sender, recipients, len(content), body, not header.isascii())
-        return await connection.send(transaction, Bytes(content))
-    finally:
-        await connection.close()
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        return (lambda _: None), (lambda: None)
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    tasks: dict[tuple[str, ...], TaskID] = {}
+
+    def hear(progress: Progress) -> None:
+        if wanted is None and progress.size < LARGE:
+            return
+        if not tasks:
+            bar.start()
+        key = progress.recipients
+        if key not in tasks:
+            tasks[key] = bar.add_task("", total=progress.size)
+        words = (
+            progress.state.value if progress.state is not SendState.SENDING else progress.host or progress.state.value
+        )
+        bar.update(tasks[key], description=words, completed=progress.sent)
+
+    return hear, lambda: bar.stop() if tasks else None
