@@ -210,6 +210,8 @@ def profile(
         smtputf8=smtp.smtputf8,
         chunking=smtp.chunking,
         prdr=smtp.prdr and listener.protocol != "lmtp",
+        dsn=smtp.dsn,
+        requiretls=smtp.requiretls and listener.tls != "none",
         starttls=listener.tls == "starttls",
         require_auth=listener.auth == "required",
         auth=mechanisms if listener.auth != "off" else (),

@@ -234,9 +234,9 @@ class TestHello:
 
     def test_what_is_offered_is_what_is_honoured(self) -> None:
         everything = Profile("x", binarymime=True, starttls=True, auth=("PLAIN",), auth_without_tls=True)
-        nothing = Profile("x", smtputf8=False, chunking=False, pipelining=False, prdr=False, binarymime=True)
+        nothing = Profile("x", smtputf8=False, chunking=False, pipelining=False, prdr=False, dsn=False, binarymime=True)
         assert words(everything) - words(nothing) == {
-            "PIPELINING", "SMTPUTF8", "CHUNKING", "BINARYMIME", "PRDR", "STARTTLS", "AUTH",
+            "PIPELINING", "SMTPUTF8", "CHUNKING", "BINARYMIME", "PRDR", "STARTTLS", "AUTH", "DSN",
         }  # fmt: skip
         assert words(nothing) == {"SIZE", "8BITMIME", "ENHANCEDSTATUSCODES", "LIMITS"}
         lmtp = Profile("x", protocol=Protocol.LMTP)

@@ -92,8 +92,15 @@ class Smtp(Section):
         default=False, description="Leave plugins' reply texts as they are: not cut to 510 octets, no token appended."
     )
     chunking: Switch = Field(default=True, description="Offer CHUNKING (BDAT).")  # rfc3030
+    dsn: Switch = Field(
+        default=True, description="Offer DSN: senders say which notices they want (RET, ENVID, NOTIFY, ORCPT)."
+    )  # rfc3461
     pipelining: Switch = Field(default=True, description="Offer PIPELINING.")  # rfc2920
     prdr: Switch = Field(default=True, description="Offer PRDR, a reply for each recipient at end-of-data.")
+    requiretls: Switch = Field(
+        default=False,
+        description="Offer REQUIRETLS over TLS: a message so marked goes on only to servers that prove who they are.",
+    )  # rfc8689
     smtputf8: Switch = Field(default=True, description="Offer SMTPUTF8, addresses beyond ASCII.")  # rfc6531
 
 

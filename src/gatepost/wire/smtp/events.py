@@ -91,7 +91,7 @@ class Mail:
 
 @fact
 class Rcpt:
-    """RCPT. `answer`: 2xx adds the recipient, anything else changes nothing."""
+    """RCPT. `answer`: 2xx adds the recipient, anything else changes nothing. `parameters` as those of `Mail`."""
 
     path: Path
     parameters: Mapping[str, str]

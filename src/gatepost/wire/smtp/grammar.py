@@ -18,6 +18,7 @@ from typing import Final
 from gatepost.model import NULL_PATH, AddressError, Body, Path, Reply
 from gatepost.model.path import parse_domain
 from gatepost.wire.smtp import refusals as no
+from gatepost.wire.smtp import wishes
 from gatepost.wire.smtp.events import Mail, Rcpt
 from gatepost.wire.smtp.states import Verb
 
@@ -92,19 +93,23 @@ def mail(argument: str, allowed: Set[str]) -> Mail | Reply:
                 named is not Body.BINARY_MIME or "BINARYMIME" in allowed
             ):
                 body = named
-            case "SMTPUTF8" | "PRDR" if not value:
+            case "SMTPUTF8" | "PRDR" | "REQUIRETLS" if not value:
                 pass
             case "AUTH" if value:
                 pass
+            case "RET" if wishes.is_ret(value):
+                pass
+            case "ENVID" if wishes.is_envid(value):
+                pass
             case _:
-                return Reply(501, "5.5.4", f"{keyword} has a wrong value")
+                return _wrong_value(keyword)
     if not argument.isascii() and "SMTPUTF8" not in parameters:
         return no.NEEDS_SMTPUTF8
     return Mail(path, MappingProxyType(parameters), size, body, "SMTPUTF8" in parameters, "PRDR" in parameters)
 
 
-def rcpt(argument: str, *, smtputf8: bool) -> Rcpt | Reply:
-    """RCPT's argument in a transaction with or without SMTPUTF8."""
+def rcpt(argument: str, *, smtputf8: bool, allowed: Set[str] = frozenset()) -> Rcpt | Reply:
+    """RCPT's argument in a transaction with or without SMTPUTF8. `allowed`: the parameters honoured in this session."""
     match = _TO.fullmatch(argument)
     if match is None:
         return _NO_RECIPIENT
@@ -116,11 +121,20 @@ def rcpt(argument: str, *, smtputf8: bool) -> Rcpt | Reply:
         return _NULL_RECIPIENT
     if not smtputf8 and not argument.isascii():
         return no.NEEDS_SMTPUTF8
-    if rest is not None:
-        parameters = _parameters(rest, frozenset())
-        if isinstance(parameters, Reply):
-            return parameters
-    return Rcpt(path, NO_PARAMETERS)
+    if rest is None:
+        return Rcpt(path, NO_PARAMETERS)
+    parameters = _parameters(rest, allowed)
+    if isinstance(parameters, Reply):
+        return parameters
+    for keyword, value in parameters.items():
+        match keyword:
+            case "NOTIFY" if wishes.is_notify(value):
+                pass
+            case "ORCPT" if wishes.is_orcpt(value):
+                pass
+            case _:
+                return _wrong_value(keyword)
+    return Rcpt(path, MappingProxyType(parameters))
 
 
 def chunk(argument: str) -> tuple[int, bool] | Reply:
@@ -157,6 +171,10 @@ def _path(written: str, status: str, *, bare_postmaster: bool = False) -> Path |
         return Path.parse(written, bare_postmaster=bare_postmaster)
     except AddressError as error:
         return Reply(553, status, str(error))
+
+
+def _wrong_value(keyword: str) -> Reply:
+    return Reply(501, "5.5.4", f"{keyword} has a wrong value")
 
 
 def _parameters(text: str, allowed: Set[str]) -> dict[str, str] | Reply:

@@ -15,6 +15,10 @@ def capabilities(profile: Profile, *, tls: bool, authenticated: bool) -> list[st
     """The lines of the EHLO reply after the first; an extension is there only if it would be honoured now."""
     offered = ["PIPELINING"] if profile.pipelining else []  # rfc2920
     offered += [f"SIZE {profile.message_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]  # rfc1870, rfc6152, rfc2034
+    if profile.dsn:
+        offered.append("DSN")  # rfc3461
+    if profile.requiretls and tls:
+        offered.append("REQUIRETLS")  # rfc8689#2
     if profile.smtputf8:
         offered.append("SMTPUTF8")  # rfc6531
     if profile.chunking:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from gatepost.wire.smtp import wishes
 from gatepost.wire.smtp.states import Protocol
 
 AUTH_LINE = 12288  # rfc4954#4, octets with CRLF
@@ -12,6 +13,7 @@ _SIZE_ROOM = 26  # rfc1870#3
 _BODY_ROOM = 17  # rfc6152#3
 _SMTPUTF8_ROOM = 10  # rfc6531#3.1
 _AUTH_ROOM = 500  # rfc4954#5
+_REQUIRETLS_ROOM = 11  # rfc8689#2
 
 
 class BareNewline(Enum):
@@ -44,6 +46,8 @@ class Profile:
     chunking: bool = True
     binarymime: bool = False  # only together with chunking
     prdr: bool = True
+    dsn: bool = True
+    requiretls: bool = False  # offered over TLS only
     starttls: bool = False  # a certificate is configured
     require_tls: bool = False  # MAIL and AUTH without TLS: 530 5.7.0
     require_auth: bool = False  # MAIL without AUTH: 530 5.7.0
@@ -54,10 +58,14 @@ class Profile:
 
     mail_line: int = field(init=False, repr=False, compare=False)
     """The longest MAIL command: each extension with a parameter adds to it."""
+    rcpt_line: int = field(init=False, repr=False, compare=False)
+    """The longest RCPT command."""
     longest_line: int = field(init=False, repr=False, compare=False)
     """The longest line that is read whole, whatever its verb."""
     mail_parameters: frozenset[str] = field(init=False, repr=False, compare=False)
     """The parameters of MAIL that are honoured, and "BINARYMIME" if that body is."""
+    rcpt_parameters: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The parameters of RCPT that are honoured."""
 
     def __post_init__(self) -> None:
         offered = {
@@ -67,10 +75,23 @@ class Profile:
             "BINARYMIME": self.chunking and self.binarymime,
             "PRDR": self.prdr and self.protocol is not Protocol.LMTP,
             "AUTH": bool(self.auth),
+            "RET": self.dsn,
+            "ENVID": self.dsn,
+            "REQUIRETLS": self.requiretls,
         }
-        room = {"SIZE": _SIZE_ROOM, "BODY": _BODY_ROOM, "SMTPUTF8": _SMTPUTF8_ROOM, "AUTH": _AUTH_ROOM}
+        room = {
+            "SIZE": _SIZE_ROOM,
+            "BODY": _BODY_ROOM,
+            "SMTPUTF8": _SMTPUTF8_ROOM,
+            "AUTH": _AUTH_ROOM,
+            "ENVID": wishes.MAIL_ROOM,
+            "REQUIRETLS": _REQUIRETLS_ROOM,
+        }
         parameters = frozenset(name for name, is_offered in offered.items() if is_offered)
         mail_line = self.command_line + sum(room.get(name, 0) for name in parameters)
         object.__setattr__(self, "mail_parameters", parameters)
         object.__setattr__(self, "mail_line", mail_line)
-        object.__setattr__(self, "longest_line", max(mail_line, AUTH_LINE if self.auth else 0))
+        rcpt_line = self.command_line + (wishes.RCPT_ROOM if self.dsn else 0)
+        object.__setattr__(self, "rcpt_parameters", frozenset({"NOTIFY", "ORCPT"}) if self.dsn else frozenset())
+        object.__setattr__(self, "rcpt_line", rcpt_line)
+        object.__setattr__(self, "longest_line", max(mail_line, rcpt_line, AUTH_LINE if self.auth else 0))

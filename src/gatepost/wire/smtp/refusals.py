@@ -36,6 +36,7 @@ NOT_OFFERED = Reply(502, "5.5.1", "not offered here")
 NO_PARAMETERS = Reply(555, "5.5.4", "parameters need EHLO")
 TLS_TWICE = Reply(503, "5.5.1", "TLS is active already")
 TLS_FIRST = Reply(530, "5.7.0", "say STARTTLS first")  # rfc3207#4
+NEEDS_TLS = Reply(530, "5.7.10", "REQUIRETLS needs TLS; say STARTTLS first")  # rfc8689#4.1
 AUTH_FIRST = Reply(530, "5.7.0", "authentication is required")  # rfc4954#6
 AUTH_TWICE = Reply(503, "5.5.1", "authenticated already")  # rfc4954#4
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "authentication needs TLS; say STARTTLS first")  # rfc4954#6

@@ -164,6 +164,8 @@ class ServerSession(Introduction):
         """The longest line of this verb."""
         if verb is Verb.MAIL:
             return self.profile.mail_line
+        if verb is Verb.RCPT:
+            return self.profile.rcpt_line
         return AUTH_LINE if verb is Verb.AUTH and self.profile.auth else self.profile.command_line
 
     def _read_content(self) -> Event | NeedData | None:
@@ -231,8 +233,11 @@ class ServerSession(Introduction):
         mail = grammar.mail(argument, profile.mail_parameters)
         if isinstance(mail, Reply):
             return mail
-        if mail.parameters and not self.extended:
-            return no.NO_PARAMETERS
+        if mail.parameters:
+            if not self.extended:
+                return no.NO_PARAMETERS
+            if "REQUIRETLS" in mail.parameters and not self.tls:
+                return no.NEEDS_TLS
         if mail.size is not None and 0 < profile.message_size < mail.size:
             return no.TOO_BIG
         self._transactions += 1
@@ -241,8 +246,12 @@ class ServerSession(Introduction):
     def _rcpt_to(self, _verb: Verb, _: str, argument: str) -> Event | Reply:
         if self.recipients >= self.profile.recipients:
             return no.TOO_MANY_RECIPIENTS
-        rcpt = grammar.rcpt(argument, smtputf8=self.smtputf8)
-        return rcpt if isinstance(rcpt, Reply) else self._ask(rcpt, self._rcpt_answered)
+        rcpt = grammar.rcpt(argument, smtputf8=self.smtputf8, allowed=self.profile.rcpt_parameters)
+        if isinstance(rcpt, Reply):
+            return rcpt
+        if rcpt.parameters and not self.extended:
+            return no.NO_PARAMETERS
+        return self._ask(rcpt, self._rcpt_answered)
 
     def _data(self, _verb: Verb, _: str, argument: str) -> Event | Reply:
         if argument:
