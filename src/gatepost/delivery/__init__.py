@@ -8,7 +8,7 @@ process lives, so nothing is lost and little is done twice.
 from gatepost.delivery.ahead import CallAhead, Memory
 from gatepost.delivery.connection import Timeouts, Unreachable
 from gatepost.delivery.destinations import Destinations
-from gatepost.delivery.dialer import Contexts, Dialer
+from gatepost.delivery.dialer import Dialer
 from gatepost.delivery.handover import HandedOver, HandOver
 from gatepost.delivery.notice import Policy
 from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
@@ -23,10 +23,11 @@ from gatepost.delivery.route import (
     Relay,
     Route,
     Routes,
-    Security,
 )
 from gatepost.delivery.runner import Limits, Runner
 from gatepost.delivery.schedule import Schedule
+from gatepost.delivery.security import Security
+from gatepost.net.client_contexts import Contexts
 
 __all__ = [
     "Action",

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Protocol
 
 from gatepost.delivery.connection import Connection, Timeouts, Unreachable, later, words
-from gatepost.delivery.route import Hop, Host, Lmtp, Security
+from gatepost.delivery.handshakes import Handshakes, NoTls, Trouble
+from gatepost.delivery.handshakes import no_tls as _no_tls
+from gatepost.delivery.route import Hop, Host, Lmtp
+from gatepost.delivery.security import PolicyFound, Protection, Security, Way
 from gatepost.model import Peer
 from gatepost.net import Stream, connect
+from gatepost.net.client_contexts import Contexts
 from gatepost.wire.smtp.client import Client
 from gatepost.wire.smtp.client_events import (
     Authenticated,
@@ -23,21 +26,22 @@ from gatepost.wire.smtp.client_events import (
     Closed,
     Event,
     Phase,
-    Protocol,
     ProtocolError,
     Ready,
     TlsRefused,
     TlsWanted,
     Unwelcome,
 )
+from gatepost.wire.smtp.client_events import Protocol as SpokenTo
+
+_LOOKS = 4  # connections until what one has learned decides: stale, learned, tried, and one to spare
 
 
-@dataclass(frozen=True, slots=True)
-class Contexts:
-    """TLS as a client: `offered` checks nobody's name (opportunistic), `required` is for TLS that must be there."""
+class Observer(Protocol):
+    """Who counts how TLS went, for reports (RFC 8460). Must not raise, and must not take long."""
 
-    offered: ssl.SSLContext | None = None
-    required: ssl.SSLContext | None = None
+    def negotiated(self, host: Host, found: PolicyFound, trouble: Trouble | None) -> None:
+        """A session began with a host under a policy; `trouble` is what kept it from being as the policy wants."""
 
 
 class Dialer:
@@ -50,31 +54,51 @@ class Dialer:
         timeouts: Timeouts | None = None,
         contexts: Contexts | None = None,
         source: str | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._hostname = hostname
         self._timeouts = timeouts or Timeouts()
-        self._contexts = contexts or Contexts()
+        self._handshakes = Handshakes(contexts or Contexts())
         self._source = source
+        self._observer = observer
 
     async def open(self, hop: Hop, host: Host) -> Connection | Unreachable:
-        """A session that stands, with TLS and authenticated as the hop says; or why there is none."""
-        opened = await self._open(hop, host, hop.tls)
-        if opened is None:  # opportunistic TLS failed: rfc7435#3, better in the clear than not at all
-            opened = await self._open(hop, host, Security.NONE)
-        assert opened is not None
-        return opened
+        """A session that stands, with TLS and authenticated as the hop and the host's protection say; or why there is
+        none. Only what may go in the clear is tried in the clear.
+        """
+        protection = host.protection or Protection(hop.tls, identity=hop.identity)
+        if protection.refusal:
+            return Unreachable(Phase.TLS, later("4.7.5", host, protection.refusal))
+        failed: NoTls | None = None
+        for way in protection.ways:
+            for _ in range(_LOOKS):
+                opened = await self._open(hop, host, protection, way)
+                if not (isinstance(opened, NoTls) and opened.asks_again):
+                    break
+            if not isinstance(opened, NoTls):
+                self._tell(host, protection, None if way.must and not way.is_trial else failed)
+                return opened
+            failed = failed or opened
+        assert failed is not None, "the last way is in the clear, or TLS failed"
+        self._tell(host, protection, failed)
+        return failed.why
 
-    async def _open(self, hop: Hop, host: Host, security: Security) -> Connection | Unreachable | None:
+    def _tell(self, host: Host, protection: Protection, failed: NoTls | None) -> None:
+        if self._observer is not None and protection.found is not None:
+            trouble = None if failed is None else failed.trouble
+            self._observer.negotiated(host, protection.found, trouble)
+
+    async def _open(self, hop: Hop, host: Host, protection: Protection, way: Way) -> Connection | Unreachable | NoTls:
         try:
             stream = await self._reach(host)
         except OSError as error:
             return Unreachable(Phase.CONNECT, later("4.4.1", host, words(error)))
-        protocol = Protocol.LMTP if isinstance(hop, Lmtp) else Protocol.SMTP
+        spoken = SpokenTo.LMTP if isinstance(hop, Lmtp) else SpokenTo.SMTP
         connection = Connection(
-            host, stream, client := Client(hop.helo or self._hostname, protocol=protocol), self._timeouts
+            host, stream, client := Client(hop.helo or self._hostname, protocol=spoken), self._timeouts
         )
         try:
-            result = await self._begin(hop, security, connection, stream, client)
+            result = await self._begin(hop, protection, way, connection, stream, client)
         except BaseException:
             stream.abort()
             await stream.close()
@@ -84,23 +108,28 @@ class Dialer:
         return result
 
     async def _begin(
-        self, hop: Hop, security: Security, connection: Connection, stream: Stream, client: Client
-    ) -> Connection | Unreachable | None:
+        self,
+        hop: Hop,
+        protection: Protection,
+        way: Way,
+        connection: Connection,
+        stream: Stream,
+        client: Client,
+    ) -> Connection | Unreachable | NoTls:
         host = connection.host
-        if security is Security.IMPLICIT and (failure := await self._encrypt(stream, host, self._contexts.required)):
+        failure: Unreachable | NoTls | None
+        if protection.level is Security.IMPLICIT and (failure := await self._encrypt(protection, way, stream, host)):
             return failure
-        failure = await _until_ready(connection)
-        if failure is not None:
+        if (failure := await _until_ready(connection)) is not None:
             return failure
-        if security in (Security.STARTTLS, Security.REQUIRED):
-            wanted = security is Security.REQUIRED or self._contexts.offered is not None
-            if "STARTTLS" in client.capabilities and wanted:
+        if way.tls and protection.level is not Security.IMPLICIT:
+            if "STARTTLS" in client.capabilities and (way.must or self._handshakes.contexts.offered is not None):
                 client.start_tls()
-                failure = await self._start_tls(security, connection, stream, client)
-            elif security is Security.REQUIRED:  # perhaps somebody has cut it out of the answer
-                failure = Unreachable(Phase.TLS, later("4.7.10", host, "TLS is required, and not offered"))
+                failure = await self._start_tls(protection, way, connection, stream, client)
+            elif way.must:  # perhaps somebody has cut it out of the answer
+                failure = _no_tls(Trouble.NOT_OFFERED, "4.7.10", host, "TLS is required, and not offered")
             if failure is not None:
-                return None if security is Security.STARTTLS and failure.phase is Phase.TLS else failure
+                return failure
         if hop.auth is None:
             return connection
         if stream.tls is None:
@@ -116,33 +145,26 @@ class Dialer:
                 return _ended(connection, Phase.AUTH, event)
 
     async def _start_tls(
-        self, security: Security, connection: Connection, stream: Stream, client: Client
-    ) -> Unreachable | None:
+        self, protection: Protection, way: Way, connection: Connection, stream: Stream, client: Client
+    ) -> Unreachable | NoTls | None:
         host = connection.host
         match await connection.next_event():
             case TlsWanted():
                 pass
-            case TlsRefused() if security is Security.STARTTLS:
+            case TlsRefused() if not way.must:
                 return None  # the same session goes on in the clear
             case TlsRefused(reply):
-                return Unreachable(Phase.TLS, later("4.7.10", host, f"TLS is required, and it said {reply}"))
+                return _no_tls(Trouble.NOT_OFFERED, "4.7.10", host, f"TLS is required, and it said {reply}")
             case event:
                 return _ended(connection, Phase.HELLO, event)
-        context = self._contexts.offered if security is Security.STARTTLS else self._contexts.required
-        if (failure := await self._encrypt(stream, host, context)) is not None:
+        if (failure := await self._encrypt(protection, way, stream, host)) is not None:
             return failure
         client.tls_started()
         return await _until_ready(connection)
 
-    async def _encrypt(self, stream: Stream, host: Host, context: ssl.SSLContext | None) -> Unreachable | None:
+    async def _encrypt(self, protection: Protection, way: Way, stream: Stream, host: Host) -> NoTls | None:
         stream.deadline = asyncio.get_running_loop().time() + self._timeouts.of(Phase.TLS)
-        try:
-            if context is None:
-                raise OSError("no TLS is configured here")
-            await stream.start_tls(context, server_side=False, server_hostname=host.name or None)
-        except (OSError, ValueError) as error:  # ValueError: a name that can't be one of a server
-            return Unreachable(Phase.TLS, later("4.7.5", host, words(error)))
-        return None
+        return await self._handshakes.shake(protection, way, stream, host)
 
     async def _reach(self, host: Host) -> Stream:
         if host.socket is None:

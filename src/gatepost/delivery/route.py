@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
+from gatepost.delivery.security import Protection, Security
 from gatepost.model import Path
+from gatepost.net.certificates import Pair
 from gatepost.wire.smtp.client_events import Credentials
 
-
-class Security(Enum):
-    """Whether a connection is encrypted. The values are the settings' words."""
-
-    NONE = "none"
-    STARTTLS = "starttls"  # where it is offered, without asking who answers (rfc7435)
-    REQUIRED = "required"
-    IMPLICIT = "implicit"
+__all__ = ["Action", "Discard", "Hop", "Host", "Lmtp", "Maildir", "Mx", "Relay", "Route", "Routes", "Security"]
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """A server: a name or address with a TCP port, or the path of a local socket. Where `address` is known the name
-    isn't looked up again.
+    isn't looked up again. `protection` is what its TLS must be, where that isn't just what the route says.
     """
 
     name: str = ""
     port: int = 25
     socket: str | None = None
     address: str | None = None
+    protection: Protection | None = None
 
     def __str__(self) -> str:
         if self.socket is not None:
@@ -56,6 +51,7 @@ class Relay:
     tls: Security = Security.STARTTLS
     auth: Credentials | None = None
     helo: str | None = None
+    identity: Pair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +62,7 @@ class Lmtp:
     tls: Security = Security.NONE
     auth: Credentials | None = None
     helo: str | None = None
+    identity: Pair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +75,7 @@ class Mx:
     port: int = 25
     tls: Security = Security.STARTTLS
     helo: str | None = None
+    identity: Pair | None = None
     allow_private: bool = False
 
 

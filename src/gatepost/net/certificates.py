@@ -138,11 +138,27 @@ def _server_context(pair: Pair) -> ssl.SSLContext:
     context = _hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 1  # two are for browsers that open connections side by side
+    load_pair(context, pair)
+    return context
+
+
+def load_pair(context: ssl.SSLContext, pair: Pair) -> None:
+    """Lets a context show a certificate. Raises CertificateError, which names the file that is to blame."""
     try:
         context.load_cert_chain(pair.chain, pair.key, password=_no_passphrase)
     except ssl.SSLError as error:
         raise CertificateError(_why(pair, error)) from error
-    return context
+    except OSError as error:  # OpenSSL doesn't say which of the two
+        raise _unreadable(pair, error) from error
+
+
+def _unreadable(pair: Pair, error: OSError) -> CertificateError:
+    for file in (pair.chain, pair.key):
+        try:
+            file.open("rb").close()
+        except OSError as why:
+            return CertificateError(f"{file}: {why.strerror or why}")
+    return CertificateError(f"{pair.chain} and {pair.key}: {error.strerror or error}")
 
 
 def _no_passphrase() -> str:

@@ -19,7 +19,7 @@ from gatepost.model import Peer, Tls
 from gatepost.net.alarms import Alarm, alarms_of
 from gatepost.net.buffers import shared
 from gatepost.net.errors import ConnectionLost, DeadlinePassed, HandshakeFailed
-from gatepost.net.tls import RECORD, Layer
+from gatepost.net.tls import RECORD, Layer, Shown
 
 RESERVE = 64 * 1024  # octets kept for a session that doesn't read
 HIGH_WATER = 64 * 1024  # octets of ours the peer hasn't taken, from which on drain() waits
@@ -217,6 +217,10 @@ class Stream(asyncio.BufferedProtocol):
         self._open(behind)  # even if empty: what followed the handshake in its last piece waits inside the layer
         self._bound()
         return self.tls
+
+    def shown(self) -> Shown:
+        """The certificate that the peer has shown, once TLS runs."""
+        return Shown() if self._layer is None else self._layer.shown()
 
     def _open(self, records: memoryview | bytes) -> None:
         layer = self._layer

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 from gatepost.model import Tls
 from gatepost.net.buffers import shared
@@ -25,6 +26,14 @@ class Negotiation(ssl.SSLObject):
     """An SSLObject that remembers which server name the client asked for; contexts of `Certificates` make it."""
 
     asked_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The peer's own certificate: its octets (DER), b"" without one, and its DNS names, known where it is trusted."""
+
+    certificate: bytes = b""
+    names: tuple[str, ...] = ()
 
 
 class Layer:
@@ -97,6 +106,13 @@ class Layer:
         with contextlib.suppress(ssl.SSLError):  # it wants the peer's close_notify, or the session is broken already
             self._object.unwrap()
         return self.take()
+
+    def shown(self) -> Shown:
+        """What the peer has shown in the handshake."""
+        certificate = self._object.getpeercert(binary_form=True)
+        fields: Mapping[str, Any] = self._object.getpeercert() or {}
+        alternatives = fields.get("subjectAltName", ())
+        return Shown(certificate or b"", tuple(name for kind, name in alternatives if kind == "DNS"))
 
     def facts(self) -> Tls:
         """What was agreed on, once the handshake is done."""

@@ -219,3 +219,24 @@ async def test_a_listener_takes_the_new_certificate_without_a_restart(tmp_path, 
             clock.now += 1
     await listener.close()
     await listener.finished()
+
+
+@pytest.mark.parametrize("which", ["chain", "key"])
+def test_the_file_that_cant_be_read_is_named(issue, tmp_path, monkeypatch, which):
+    """Root may read everything, so the system's refusal is played: OpenSSL's has no file name in it."""
+    pair = issue(tmp_path, "mx.example.org")
+    closed = getattr(pair, which)
+    real = Path.open
+
+    def guarded(file: Path, *args, **kwargs):
+        if file == closed:
+            raise PermissionError(13, "Permission denied", str(file))
+        return real(file, *args, **kwargs)
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", guarded)
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", refused)
+    with pytest.raises(CertificateError, match=f"^{closed}: Permission denied$"):
+        Certificates([pair])
