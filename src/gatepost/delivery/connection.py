@@ -58,7 +58,9 @@ class Timeouts:
                 return self.block
             case Phase.END_OF_DATA:
                 return self.end
-            case Phase.HELLO | Phase.TLS | Phase.AUTH | Phase.SENDER | Phase.RECIPIENT | Phase.QUIT:
+            case Phase.HELLO | Phase.TLS | Phase.AUTH | Phase.INTRODUCTION | Phase.RESET:
+                return self.command
+            case Phase.SENDER | Phase.RECIPIENT | Phase.QUIT:
                 return self.command
             case _:
                 assert_never(phase)

@@ -1,10 +1,10 @@
 """The client's side of SMTP and LMTP: one connection, many messages, no input or output of its own.
 
 Strategy: commands wait in a queue and go out as far as the server may have them at once: all of a transaction's
-envelope with PIPELINING, else one at a time. Each command sent leaves behind what its reply is to be; a reply that
-nothing waits for breaks the protocol. What the server says decides outcomes, one per recipient; a transaction ends with
-exactly one `Outcomes`, and after it the machine is idle or closed. A transaction that came to nothing is forgotten with
-RSET before the next.
+envelope with PIPELINING, else one at a time. What the server says decides outcomes, one per recipient; a transaction
+ends with exactly one `Outcomes`, and after it the machine is idle or closed. A transaction that came to nothing is
+forgotten with RSET before the next. Whoever asks to (`Asks`) is shown each command and each reply beforehand, and says
+by `go()` what is to become of it (`client_steps`); a recipient given up after the server has taken it costs a RSET too.
 
 The caller moves the octets: `receive()` what came, `next_event()` until NEED_DATA, write `data_to_send()`.
 """
@@ -12,101 +12,47 @@ The caller moves the octets: `receive()` what came, `next_event()` until NEED_DA
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal, assert_never
+from typing import assert_never
 
-from gatepost.model import Reply
-from gatepost.wire.smtp.client_auth import opening
+from gatepost.model import Recipient, Reply
 from gatepost.wire.smtp.client_content import DotStuffing
+from gatepost.wire.smtp.client_envelope import mail
 from gatepost.wire.smtp.client_events import (
-    NEED_DATA,
-    NO_CAPABILITIES,
-    Authenticated,
-    AuthRefused,
-    Capabilities,
+    LEFT_OUT,
+    NO_QUESTIONS,
+    Asks,
     Closed,
     ContentWanted,
-    Credentials,
     DataAnswered,
-    Event,
-    Greeting,
-    Needs,
     Outcomes,
     Phase,
     Protocol,
-    ProtocolError,
-    Ready,
     RecipientAnswered,
     SenderAnswered,
     State,
-    TlsRefused,
-    TlsWanted,
     Transaction,
-    Unwelcome,
 )
-from gatepost.wire.smtp.client_replies import Malformed, ReplyReader
-from gatepost.wire.smtp.client_transaction import Asked, Command, OpenTransaction, command
+from gatepost.wire.smtp.client_session import Session
+from gatepost.wire.smtp.client_steps import Effect
+from gatepost.wire.smtp.client_transaction import Asked, Command, OpenTransaction, needs_utf8
 
 MAX_PIPELINED = 100  # commands under way at once, so that neither side's buffers fill up; rfc2920#3.1
 
 
-_ALLOWED: dict[str, frozenset[State]] = {
-    "start_tls": frozenset({State.IDLE}),
-    "tls_started": frozenset({State.HANDSHAKE}),
-    "authenticate": frozenset({State.IDLE}),
-    "send": frozenset({State.IDLE}),
-    "send_content": frozenset({State.CONTENT}),
-    "end_content": frozenset({State.CONTENT}),
-    "quit": frozenset({State.IDLE}),
-}
-"""What the caller may do in which state; anything else is a bug of the caller's and raises RuntimeError."""
-
-
-class Client:
+class Client(Session):
     """One connection's client machine. Every transaction ends with one Outcomes that holds each recipient once."""
 
-    def __init__(self, helo: str, *, protocol: Protocol = Protocol.SMTP) -> None:
-        """`helo` is the name said in EHLO. Raises ValueError for a name that doesn't fit into one line."""
-        self._hello_line = command(f"{'LHLO' if protocol is Protocol.LMTP else 'EHLO'} {helo}")
-        self._helo_line = command(f"HELO {helo}")
-        self._protocol = protocol
-        self._reader = ReplyReader()
-        self._events: deque[Event] = deque()
-        self._out: list[bytes] = []
-        self._waiting: deque[tuple[Asked, int]] = deque([(Asked.GREETING, -1)])
+    def __init__(self, helo: str, *, protocol: Protocol = Protocol.SMTP, asks: Asks = NO_QUESTIONS) -> None:
+        """`helo` is the name said in EHLO; `asks` is what the machine stands still for: each CommandDue and ReplyHeard
+        is to be answered by `go()`. Raises ValueError for a name that doesn't fit into one line.
+        """
+        super().__init__(helo, protocol=protocol, asks=asks)
         self._queue: deque[Command] = deque()
-        self._auth_answers: deque[bytes] = deque()
-        self._state = State.GREETING
-        self._has_fallen_back = False
-        self._has_ended = False
         self._transaction: OpenTransaction | None = None
         self._must_reset = False
-        self.capabilities = NO_CAPABILITIES
-        """What the server offers now; empty before Ready and after HELO."""
-        self.is_encrypted = False
-        """Whether `tls_started()` was called; the caller of an implicit TLS connection knows better."""
+        self._must_quit = False
         self.transactions = 0
         """Transactions begun on this connection."""
-
-    # What the caller asks.
-
-    @property
-    def state(self) -> State:
-        """Where the session stands."""
-        return self._state
-
-    @property
-    def phase(self) -> Phase:
-        """What is waited for now; it says which timeout of RFC 5321 §4.5.3.2 runs."""
-        if self._state is State.CONTENT:
-            return Phase.CONTENT
-        if self._state is State.HANDSHAKE:
-            return Phase.TLS
-        return self._waiting[0][0].phase if self._waiting else Phase.SENDER
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether a transaction may begin as far as the protocol goes."""
-        return self._state is State.IDLE
 
     @property
     def can_reuse(self) -> bool:
@@ -117,71 +63,19 @@ class Client:
     @property
     def wants_content(self) -> bool:
         """Whether content may be fed now. It ends early when the server has refused a chunk or hung up."""
-        return self._state is State.CONTENT
+        return self._state is State.CONTENT and self._question is None
 
-    # Octets and events.
+    def mail_line(self, transaction: Transaction) -> str:
+        """The MAIL command that `send` would say, without CRLF."""
+        return mail(transaction, self.capabilities, needs_utf8=needs_utf8(transaction, self.capabilities))
 
-    def receive(self, data: bytes) -> None:
-        """Octets from the server, cut anywhere; b"" is the end of its stream."""
-        if data:
-            self._reader.feed(data)
-        else:
-            self._has_ended = True
-
-    def next_event(self) -> Event | Literal[Needs.DATA]:
-        """The next event, or NEED_DATA."""
-        if not self._events:
-            self._drain_replies()
-        return self._events.popleft() if self._events else NEED_DATA
-
-    def data_to_send(self) -> bytes:
-        """What is to be written now; b"" if nothing is. To be asked after each event and each call."""
-        if not self._out:
-            return b""
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
-        return data
-
-    # What the caller does.
-
-    def start_tls(self) -> None:
-        """Ask for TLS: TlsWanted or TlsRefused follows. Only where it is offered (RuntimeError)."""
-        self._check("start_tls")
-        if "STARTTLS" not in self.capabilities or self.is_encrypted:
-            raise RuntimeError("the server doesn't offer STARTTLS")
-        self._state = State.STARTTLS
-        self._post(b"STARTTLS\r\n", Asked.STARTTLS)
-
-    def tls_started(self) -> None:
-        """The handshake is done: what was known of the server is forgotten and EHLO said again (RFC 3207 §4.2)."""
-        self._check("tls_started")
-        if self._reader.has_input:
-            self._break("octets in the clear after STARTTLS")
-        else:
-            self.is_encrypted = True
-            self._say_hello()
-
-    def authenticate(self, credentials: Credentials) -> bool:
-        """AUTH by PLAIN or LOGIN: Authenticated or AuthRefused follows. False, and nothing done, if neither is offered.
-
-        Raises ValueError for credentials with NUL, CR or LF. Whether the connection is private is the caller's concern.
-        """
-        self._check("authenticate")
-        exchange = opening(credentials, self.capabilities.mechanisms)
-        if exchange is None:
-            return False
-        line, answers = exchange
-        self._auth_answers = deque(answers)
-        self._state = State.AUTH
-        self._post(line, Asked.AUTH)
-        return True
-
-    def send(self, transaction: Transaction) -> None:
+    def send(self, transaction: Transaction, mail_line: str | None = None) -> None:
         """Begin a transaction. Raises ValueError for an envelope that can't be written as command lines, or is empty.
 
         What the server's capabilities exclude is settled at once: too large (5.3.4), SMTPUTF8 needed (5.6.7),
-        BINARYMIME needed (5.6.3). 8-bit content goes as it is to a server without 8BITMIME, without saying so.
-        A probe ends without content; it is taken back with RSET when something follows it.
+        BINARYMIME needed (5.6.3), REQUIRETLS needed (5.7.30). 8-bit content goes as it is to a server without 8BITMIME,
+        without saying so: whoever minds converts it before. `mail_line` is said instead of the MAIL command that would
+        be made. A probe ends without content; it is taken back with RSET when something follows it.
         More recipients than RCPTMAX are a ValueError: the caller divides them.
         """
         self._check("send")
@@ -190,13 +84,19 @@ class Client:
         limit = self.capabilities.recipients_max
         if limit is not None and len(transaction.recipients) > limit:
             raise ValueError(f"the server takes at most {limit} recipients at once")
-        opened = OpenTransaction(transaction, self.capabilities)  # raises before anything has changed
+        opened = OpenTransaction(  # raises before anything has changed
+            transaction,
+            self.capabilities,
+            protocol=self._protocol,
+            mail_line=mail_line,
+            prefers_data=Asked.DATA in self._shown,
+        )
         self.transactions += 1
         self._transaction = opened
         self._state = State.TRANSACTION
         if opened.lines:
             if self._must_reset:
-                self._queue.append((b"RSET\r\n", Asked.RESET, -1))
+                self._queue.append(_RESET)
                 self._must_reset = False
             self._queue.extend(opened.lines)
         self._go_on()
@@ -213,7 +113,7 @@ class Client:
             self._out.append(content.stuff(chunk))
         elif (block := content.put(chunk)) is not None:
             self._out.append(block)
-            self._waiting.append((Asked.CHUNK, -1))
+            self._waiting.append(_BDAT)
 
     def end_content(self) -> None:
         """The content is complete; the server's word on it follows. Raises as `send_content` does."""
@@ -222,56 +122,15 @@ class Client:
         self._out.append(opened.content.end())
         self._state = State.END_OF_DATA
         if self._protocol is Protocol.LMTP:  # rfc2033#4.2: one reply for each recipient accepted
-            self._waiting.extend((Asked.END, at) for at in opened.accepted)
+            self._waiting.extend((b"", Asked.END, at) for at in opened.accepted)
         else:
-            self._waiting.append((Asked.END, -1))
-
-    def quit(self) -> None:
-        """Say goodbye; Closed follows, which need not be waited for."""
-        self._check("quit")
-        self._state = State.QUIT
-        self._post(b"QUIT\r\n", Asked.QUIT)
-
-    def abandon(self, reply: Reply) -> None:
-        """The caller gives up (deadline, stream error): `reply` is the outcome of whoever has none; then Closed."""
-        if self._state is not State.CLOSED:
-            self._close(None, reply)
+            self._waiting.append(_END)
 
     # Replies.
 
-    def _drain_replies(self) -> None:
-        while not self._events and self._state is not State.CLOSED:
-            reply = self._reader.next_reply()
-            if reply is None:
-                if self._has_ended:
-                    self._close(None, _LOST)
-                return
-            if isinstance(reply, Malformed):
-                self._break(reply.text)
-            elif reply.code == 421 and self._state is not State.QUIT:  # rfc5321#3.8: at any time, then the end
-                if self._state in (State.GREETING, State.HELLO):
-                    self._events.append(Unwelcome(reply, self.phase))
-                self._close(reply, reply)
-            elif not self._waiting:
-                self._hear_unasked(reply)
-            else:
-                self._hear(reply, *self._waiting.popleft())
-
-    def _hear(self, reply: Reply, asked: Asked, at: int) -> None:
-        if 300 <= reply.code < 400 and asked not in _EXPECTS_3XX:
-            self._break(f"a reply {reply.code} to {asked.phase.value}", asked.phase)
-            return
+    def _answer(self, reply: Reply, heard: Command) -> None:
+        _, asked, at = heard
         match asked:
-            case Asked.GREETING:
-                self._hear_greeting(reply)
-            case Asked.HELLO:
-                self._hear_hello(reply)
-            case Asked.STARTTLS:
-                self._hear_starttls(reply)
-            case Asked.AUTH:
-                self._hear_auth(reply)
-            case Asked.QUIT:
-                self._close(reply, reply)
             case Asked.RESET:
                 if not reply.is_positive:
                     self._break(f"a reply {reply.code} to RSET")
@@ -292,53 +151,10 @@ class Client:
                 self._hear_end(reply, at)
             case Asked.NOTHING:
                 pass
+            case Asked.GREETING | Asked.HELLO | Asked.STARTTLS | Asked.AUTH | Asked.INTRODUCTION | Asked.QUIT:
+                super()._answer(reply, heard)
             case _:
                 assert_never(asked)
-        self._go_on()
-
-    def _hear_greeting(self, reply: Reply) -> None:
-        if reply.code != 220:
-            self._turn_away(reply, Phase.GREETING)
-        else:
-            self._events.append(Greeting(reply))
-            self._say_hello()
-
-    def _say_hello(self) -> None:
-        self.capabilities = NO_CAPABILITIES
-        self._has_fallen_back = False
-        self._state = State.HELLO
-        self._post(self._hello_line, Asked.HELLO)
-
-    def _hear_hello(self, reply: Reply) -> None:
-        if reply.is_positive:
-            if not self._has_fallen_back:
-                self.capabilities = Capabilities.of(reply)
-            self._state = State.IDLE
-            self._events.append(Ready(self.capabilities))
-        elif reply.is_permanent and self._protocol is Protocol.SMTP and not self._has_fallen_back:
-            self._has_fallen_back = True  # rfc5321#3.2
-            self._post(self._helo_line, Asked.HELLO)
-        else:
-            self._turn_away(reply, Phase.HELLO)
-
-    def _hear_starttls(self, reply: Reply) -> None:
-        if not reply.is_positive:
-            self._state = State.IDLE
-            self._events.append(TlsRefused(reply))
-        elif self._reader.has_input:  # answers forged before the handshake must not count after it
-            self._break("octets in the clear after STARTTLS")
-        else:
-            self._state = State.HANDSHAKE
-            self._events.append(TlsWanted())
-
-    def _hear_auth(self, reply: Reply) -> None:
-        if reply.code == 334 and self._auth_answers:
-            self._post(self._auth_answers.popleft(), Asked.AUTH)
-        elif reply.code < 400 and reply.code != 235:
-            self._break(f"a reply {reply.code} to AUTH")
-        else:
-            self._state = State.IDLE
-            self._events.append(Authenticated(reply) if reply.is_positive else AuthRefused(reply))
 
     def _hear_data(self, reply: Reply) -> None:
         opened = self._current
@@ -348,7 +164,7 @@ class Client:
         elif reply.code != 354:
             self._break(f"a reply {reply.code} to DATA", Phase.DATA)
         elif not opened.accepted:  # rfc2920#3.1: content for nobody
-            self._post(b".\r\n", Asked.NOTHING)
+            self._send_due((b".\r\n", Asked.NOTHING, -1))
         elif not opened.has_sender:  # somebody would get an empty message
             self._break("a refused sender, and 354 all the same")
         else:
@@ -365,11 +181,11 @@ class Client:
         if self._state is State.CONTENT and not reply.is_positive:
             self._close(reply, reply)  # refused while it was sent; there is no way to end the content but hanging up
         else:
-            self._break(f"a reply {reply.code} that nobody asked for")
+            super()._hear_unasked(reply)
 
-    def _stop_content(self, reply: Reply) -> None:
+    def _stop_content(self, reply: Reply, *, is_ours: bool = False) -> None:
         """A chunk was refused: what is under way is waited for, nothing more is sent."""
-        self._current.settle(reply, Phase.CONTENT)
+        self._current.settle(reply, Phase.CONTENT, is_ours=is_ours)
         if self._state is State.END_OF_DATA and self._protocol is Protocol.LMTP:
             self._close(reply, reply)  # how many replies follow the last chunk isn't said anywhere
             return
@@ -377,74 +193,192 @@ class Client:
         if self._state is State.CONTENT:
             self._state = State.TRANSACTION
 
+    # Steps.
+
+    def _send_due(self, due: Command) -> None:
+        if due[1] is Asked.CHUNK:
+            self._want_content()
+        else:
+            super()._send_due(due)
+
+    def _pass_over(self, due: Command) -> None:
+        if due[1] is not Asked.RESET:
+            super()._pass_over(due)
+
+    def _refuse(self, reply: Reply, due: Command) -> None:
+        if self._transaction is None:
+            super()._refuse(reply, due)
+        elif due[1] is Asked.RECIPIENT:
+            self._transaction.settle_one(due[2], reply, Phase.RECIPIENT, is_ours=True)
+        else:
+            self._must_reset |= due[1] is Asked.RESET
+            self._end_message(reply, due[1].phase)
+
+    def _leave_rest_out(self, due: Command) -> None:
+        opened = self._current
+        while True:
+            opened.settle_one(due[2], LEFT_OUT, Phase.RECIPIENT, is_ours=True)
+            if not self._queue or self._queue[0][1] is not Asked.RECIPIENT:
+                return
+            due = self._queue.popleft()
+
+    def _end_message(self, reply: Reply, phase: Phase) -> None:
+        self._queue.clear()
+        self._current.settle(reply, Phase.SENDER if phase is Phase.RESET else phase, is_ours=True)
+
+    def _end_session(self, reply: Reply, phase: Phase) -> None:
+        if self._transaction is None:
+            super()._end_session(reply, phase)
+        else:
+            self._must_quit = True
+            self._end_message(reply, phase)
+
+    def _overrule(self, given: Reply, reply: Reply, heard: Command) -> None:
+        opened = self._transaction
+        if opened is None:
+            super()._overrule(given, reply, heard)
+            return
+        if self._breaks_off(reply, heard):
+            return
+        asked, at = heard[1], heard[2]
+        match asked:
+            case Asked.RECIPIENT:
+                self._note_unheeded(reply, heard)
+                opened.settle_one(at, given, Phase.RECIPIENT, is_ours=True)
+            case Asked.CHUNK if self._state is State.CONTENT:
+                self._stop_content(given, is_ours=True)
+            case Asked.END if not reply.is_positive:
+                if at < 0:
+                    opened.settle(given, Phase.END_OF_DATA, is_ours=True)
+                else:
+                    opened.settle_one(at, given, Phase.END_OF_DATA, is_ours=True)
+            case Asked.CHUNK | Asked.END:
+                self._answer(reply, heard)
+            case Asked.DATA if reply.is_positive:
+                self._drop(given, Phase.DATA)
+            case _:
+                self._note_unheeded(reply, heard)
+                self._must_reset |= asked is Asked.RESET
+                self._end_message(given, asked.phase)
+        self._go_on()
+
+    def _end_after(self, what: Effect, given: Reply, reply: Reply, heard: Command) -> None:
+        opened = self._transaction
+        if opened is None:
+            super()._end_after(what, given, reply, heard)
+            return
+        if self._breaks_off(reply, heard):
+            return
+        asked = heard[1]
+        if what is Effect.FINISH:
+            self._must_quit = True
+        if asked is Asked.END or (asked is Asked.CHUNK and self._state is State.END_OF_DATA):
+            self._answer(reply, heard)
+        elif asked is Asked.CHUNK or (asked is Asked.DATA and reply.is_positive):
+            self._drop(given, asked.phase)
+        else:
+            self._answer(reply, heard)
+            if self._transaction is not None:
+                if what is Effect.REST_LEFT_OUT:
+                    if self._queue and self._queue[0][1] is Asked.RECIPIENT:
+                        self._leave_rest_out(self._queue.popleft())
+                else:
+                    self._end_message(given, asked.phase)
+        self._go_on()
+
+    def _drop(self, outcome: Reply, phase: Phase) -> None:
+        """The server awaits content that it won't get: there is no way to take that back but hanging up."""
+        self._shut(outcome, phase, is_ours=True)
+        self._events.append(Closed(None))
+
+    def _recipient(self, at: int) -> Recipient | None:
+        return None if at < 0 or self._transaction is None else self._transaction.recipient(at)
+
+    def _note_unheeded(self, reply: Reply, heard: Command) -> None:
+        opened = self._transaction
+        if opened is not None:
+            if heard[1] is Asked.SENDER:
+                opened.sender_reply = reply
+            elif heard[1] is Asked.RECIPIENT and reply.is_positive:
+                opened.mark_taken(heard[2])
+
+    def _taint(self) -> None:
+        if self._transaction is not None:
+            self._transaction.is_tainted = True
+
     # What follows.
 
     def _go_on(self) -> None:
         """Send what may be sent; end a transaction that is through."""
         opened = self._transaction
-        if opened is None:
+        if opened is None or self._question is not None or self._is_barred:
             return
-        room = MAX_PIPELINED if "PIPELINING" in self.capabilities else 1
-        while self._queue and len(self._waiting) < room:
-            line, asked, at = self._queue[0]
-            if asked is Asked.DATA and (opened.waits_for_all or not self._waiting) and not opened.has_takers:
-                if not self._waiting:
-                    self._queue.clear()
-                break
-            self._queue.popleft()
-            self._out.append(line)
-            self._waiting.append((asked, at))
+        queue = self._queue
+        room = MAX_PIPELINED if self._may_pipeline and "PIPELINING" in self.capabilities.keywords else 1
+        while queue and len(self._waiting) < room:
+            if queue[0][1] is Asked.DATA:
+                if self._asks_replies and self._waiting:
+                    break
+                if (opened.waits_for_all or not self._waiting) and not opened.has_takers:
+                    if not self._waiting:
+                        queue.clear()
+                    break
+                if opened.has_stowaways:
+                    self._restart(opened)
+                    continue
+            self._issue(queue.popleft())
+            if self._question is not None:
+                return
         if not self._waiting and self._state in (State.TRANSACTION, State.END_OF_DATA):
             if opened.has_takers and not opened.is_settled and not opened.uses_data:
-                self._state = State.CONTENT
-                self._events.append(ContentWanted())
+                self._begin_chunks(opened)
             else:
                 self._finish(opened)
 
+    def _restart(self, opened: OpenTransaction) -> None:
+        """The server holds somebody who shall not have the message: the envelope is told anew."""
+        self._queue.clear()
+        if lines := opened.restart():
+            self._queue.append(_RESET)
+            self._queue.extend(lines)
+
+    def _begin_chunks(self, opened: OpenTransaction) -> None:
+        if opened.has_stowaways:
+            self._restart(opened)
+            self._go_on()
+        elif Asked.CHUNK in self._shown:
+            self._issue(_BDAT)
+        else:
+            self._want_content()
+
+    def _want_content(self) -> None:
+        self._state = State.CONTENT
+        self._events.append(ContentWanted())
+
     def _finish(self, opened: OpenTransaction) -> None:
-        if self._state is State.TRANSACTION and opened.sender_reply is not None:
+        if opened.is_tainted or (self._state is State.TRANSACTION and opened.sender_reply is not None):
             self._must_reset = True
         self._state = State.IDLE
         self._transaction = None
         self._events.append(Outcomes(opened.outcomes))
+        if self._must_quit:
+            self._state = State.QUIT
+            self._issue(_QUIT)
 
     @property
     def _current(self) -> OpenTransaction:
         assert self._transaction is not None
         return self._transaction
 
-    def _check(self, action: str) -> None:
-        if self._state not in _ALLOWED[action]:
-            raise RuntimeError(f"{action}() in state {self._state.name}")
-
-    def _post(self, line: bytes, asked: Asked) -> None:
-        self._out.append(line)
-        self._waiting.append((asked, -1))
-
-    def _turn_away(self, reply: Reply, phase: Phase) -> None:
-        self._events.append(Unwelcome(reply, phase))
-        self._state = State.QUIT
-        self._post(b"QUIT\r\n", Asked.QUIT)  # rfc5321#3.1
-
-    def _break(self, text: str, phase: Phase | None = None) -> None:
-        outcome = Reply(451, "4.5.0", f"the next server broke the protocol: {text}")
-        self._shut(outcome, phase or self.phase, is_ours=True)
-        self._events.append(ProtocolError(text))
-
-    def _close(self, said: Reply | None, outcome: Reply) -> None:
-        self._shut(outcome, self.phase, is_ours=said is None)
-        self._events.append(Closed(said))
-
-    def _shut(self, outcome: Reply, phase: Phase, *, is_ours: bool) -> None:
-        opened, self._transaction = self._transaction, None
-        self._state = State.CLOSED
-        self._waiting.clear()
+    def _lose_message(self, outcome: Reply, phase: Phase, *, is_ours: bool) -> None:
         self._queue.clear()
-        self._out.clear()
+        opened, self._transaction = self._transaction, None
         if opened is not None:
             opened.settle(outcome, phase, is_ours=is_ours)
             self._events.append(Outcomes(opened.outcomes))
 
 
-_EXPECTS_3XX = frozenset({Asked.AUTH, Asked.DATA, Asked.QUIT})
-_LOST = Reply(451, "4.4.2", "the next server closed the connection")
+_RESET: Command = (b"RSET\r\n", Asked.RESET, -1)
+_BDAT: Command = (b"BDAT\r\n", Asked.CHUNK, -1)
+_END: Command = (b"", Asked.END, -1)
+_QUIT: Command = (b"QUIT\r\n", Asked.QUIT, -1)

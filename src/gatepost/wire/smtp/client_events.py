@@ -30,6 +30,7 @@ class State(Enum):
     STARTTLS = auto()
     HANDSHAKE = auto()
     AUTH = auto()
+    INTRODUCTION = auto()
     TRANSACTION = auto()
     CONTENT = auto()
     END_OF_DATA = auto()
@@ -44,6 +45,16 @@ class Protocol(Enum):
     LMTP = "lmtp"
 
 
+class Introduction(Enum):
+    """How a server is told for whom we speak. The values are the commands (Postfix's XFORWARD_README, XCLIENT_README).
+
+    XFORWARD is for its log; after XCLIENT it takes us for that client, and begins anew.
+    """
+
+    XFORWARD = "XFORWARD"
+    XCLIENT = "XCLIENT"
+
+
 class Phase(Enum):
     """What a client waits for, or failed at. The values are the words shown to people."""
 
@@ -52,6 +63,8 @@ class Phase(Enum):
     HELLO = "hello"
     TLS = "tls"
     AUTH = "auth"
+    INTRODUCTION = "introduction"
+    RESET = "reset"
     SENDER = "sender"
     RECIPIENT = "recipient"
     DATA = "data"
@@ -136,7 +149,10 @@ class Transaction:
     """One message to be sent, or asked about. At least one recipient; `size` in octets, with CRLF and without
     dot-stuffing, 0 where a probe doesn't know it.
 
-    `smtputf8` says that the content needs RFC 6531; addresses that do are found by the machine.
+    `smtputf8` says that the content needs RFC 6531; addresses that do are found by the machine. `ret` and `envid` are
+    values as MAIL has them (RFC 3461 §4.3, §4.4: FULL or HDRS, and xtext), "" where there is none; NOTIFY and ORCPT are
+    among the parameters of each recipient. What isn't well formed of them is left out. `requiretls` (RFC 8689): rather
+    not at all than to a server that doesn't offer it.
     """
 
     sender: Path
@@ -145,6 +161,9 @@ class Transaction:
     body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
     purpose: Purpose = Purpose.MESSAGE
+    ret: str = ""
+    envid: str = ""
+    requiretls: bool = False
 
 
 NOT_SENT: Final = Reply(451, "4.3.0", "not sent, since the next server didn't take every recipient")
@@ -154,14 +173,16 @@ NOT_SENT: Final = Reply(451, "4.3.0", "not sent, since the next server didn't ta
 class Outcome:
     """What became of one recipient: the reply that decided it, and when. 2xx only after end-of-data, or for a probe.
 
-    Where no reply decided it (connection lost, protocol broken, an extension missing), the reply is the machine's own
-    and `is_ours` holds.
+    Where no reply decided it (connection lost, protocol broken, an extension missing, a step of the caller), the reply
+    is the machine's own and `is_ours` holds. `is_relayed_blind`: taken by a next server that won't tell the sender of a
+    delivery, since it doesn't offer DSN (RFC 3461 §5.2.2). An LMTP server's word is about the delivery itself.
     """
 
     recipient: Recipient
     reply: Reply
     phase: Phase
     is_ours: bool = False
+    is_relayed_blind: bool = False
 
     @property
     def is_left_out(self) -> bool:
@@ -218,6 +239,13 @@ class AuthRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Introduced:
+    """What `introduce()` told is answered; after a refusal the session goes on without it."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class SenderAnswered:
     """The reply to MAIL."""
 
@@ -265,6 +293,93 @@ class ProtocolError:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What the machine stands still for. Nothing by default, and that costs nothing.
+
+    `commands` are the phases whose command is shown before it leaves; who asks for DATA sees DATA, or "BDAT" at
+    CONTENT before the first chunk of binary content. `replies`: each reply is shown before it counts. Without
+    `may_pipeline` one command is under way at a time; with it a step that goes back (AskAgain, SendOctets at a reply)
+    counts as Go while others are. DATA waits for every reply before it where replies are asked about.
+    """
+
+    commands: frozenset[Phase] = frozenset()
+    replies: bool = False
+    may_pipeline: bool = True
+
+
+NO_QUESTIONS: Final = Asks()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDue:
+    """A question: this command is next. `line` has no CRLF, and no secrets in AUTH. Answer it with `go()`."""
+
+    phase: Phase
+    line: str
+    recipient: Recipient | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHeard:
+    """A question: the server said this to that line ("" for its greeting). Answer it with `go()`."""
+
+    phase: Phase
+    line: str
+    recipient: Recipient | None
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """As it is; or, of a command, this line (without CRLF) instead."""
+
+    line: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOut:
+    """The command isn't sent. Recipients it leaves without an outcome get LEFT_OUT."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendOctets:
+    """These octets instead of the command, or in answer to the reply; the next reply counts as the command's."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """The command goes once more: at once after this reply, or after the reply to the command now due."""
+
+
+@dataclass(frozen=True, slots=True)
+class JumpTo:
+    """Go on elsewhere: DATA (no more recipients), SENDER (no more of this message) or QUIT (no more of the session)."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The outcome of the recipient concerned, or of all who have none; outside a transaction the session's end."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """The outcome of all who have none, and the session's end."""
+
+    reply: Reply
+
+
+Question = CommandDue | ReplyHeard
+Step = Go | LeaveOut | SendOctets | AskAgain | JumpTo | GiveUp | EndSession
+
+LEFT_OUT: Final = Reply(451, "4.3.0", "left out of this attempt")
+
 Event = (
     Greeting
     | Ready
@@ -273,6 +388,7 @@ Event = (
     | TlsRefused
     | Authenticated
     | AuthRefused
+    | Introduced
     | SenderAnswered
     | RecipientAnswered
     | DataAnswered
@@ -280,6 +396,8 @@ Event = (
     | Outcomes
     | Closed
     | ProtocolError
+    | CommandDue
+    | ReplyHeard
 )
 
 

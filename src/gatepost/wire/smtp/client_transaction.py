@@ -10,7 +10,17 @@ from enum import Enum
 
 from gatepost.model import Body, Recipient, Reply
 from gatepost.wire.smtp.client_content import Chunking, DotStuffing
-from gatepost.wire.smtp.client_events import NOT_SENT, Capabilities, Outcome, Phase, Purpose, Transaction
+from gatepost.wire.smtp.client_envelope import command, mail, rcpt
+from gatepost.wire.smtp.client_events import (
+    LEFT_OUT,
+    NOT_SENT,
+    Capabilities,
+    Outcome,
+    Phase,
+    Protocol,
+    Purpose,
+    Transaction,
+)
 
 
 class Asked(Enum):
@@ -20,6 +30,7 @@ class Asked(Enum):
     HELLO = Phase.HELLO
     STARTTLS = Phase.TLS
     AUTH = Phase.AUTH
+    INTRODUCTION = Phase.INTRODUCTION
     RESET = "reset"
     SENDER = Phase.SENDER
     RECIPIENT = Phase.RECIPIENT
@@ -40,6 +51,11 @@ class Asked(Enum):
             case _:
                 return Phase.END_OF_DATA
 
+    @property
+    def question(self) -> Phase:
+        """The phase that questions about it name."""
+        return Phase.RESET if self is Asked.RESET else self.phase
+
 
 Command = tuple[bytes, Asked, int]
 """A command line, what it asks, and which recipient it concerns (-1: none)."""
@@ -48,28 +64,65 @@ _TOO_LARGE = Reply(552, "5.3.4", "the next server doesn't take a message of this
 _NO_SMTPUTF8 = Reply(550, "5.6.7", "the next server doesn't take internationalised mail")
 _NO_SMTPUTF8_RECIPIENT = Reply(553, "5.6.7", "the next server doesn't take internationalised addresses")
 _NO_BINARYMIME = Reply(550, "5.6.3", "the next server doesn't take binary content")
+_NO_REQUIRETLS = Reply(550, "5.7.30", "the next server doesn't promise to pass mail on by TLS only")
+MAX_RESTARTS = 3  # of one transaction, to be rid of recipients that were given up after the server had taken them
 
 
 class OpenTransaction:
-    """A transaction under way. `accepted` holds the places of the recipients the server took, in order."""
+    """A transaction under way. `accepted` holds the places of the recipients the server took, in order; `lines` the
+    commands of its envelope.
+    """
 
-    __slots__ = ("_outcomes", "_purpose", "_recipients", "accepted", "content", "lines", "sender_reply", "uses_data")
+    __slots__ = (
+        "_is_blind",
+        "_offered",
+        "_outcomes",
+        "_purpose",
+        "_recipients",
+        "_restarts",
+        "_taken",
+        "_transaction",
+        "accepted",
+        "content",
+        "is_tainted",
+        "lines",
+        "sender_reply",
+        "uses_data",
+    )
 
-    def __init__(self, transaction: Transaction, offered: Capabilities) -> None:
-        """Raises ValueError for an envelope that can't be written as command lines."""
+    def __init__(
+        self,
+        transaction: Transaction,
+        offered: Capabilities,
+        *,
+        protocol: Protocol = Protocol.SMTP,
+        mail_line: str | None = None,
+        prefers_data: bool = False,
+    ) -> None:
+        """`mail_line` is said instead of the MAIL command that would be made; with `prefers_data` content goes by DATA
+        where it can. Raises ValueError for an envelope that can't be written as command lines.
+        """
+        self._transaction = transaction
+        self._offered = offered
         self._recipients = transaction.recipients
         self._purpose = transaction.purpose
         self._outcomes: list[Outcome | None] = [None] * len(transaction.recipients)
+        self._is_blind = "DSN" not in offered.keywords and protocol is Protocol.SMTP
+        self._restarts = 0
+        self._taken: set[int] | None = None
         self.accepted: list[int] = []
         self.sender_reply: Reply | None = None
+        self.is_tainted = False
+        """Whether something else than the envelope's commands was said, so that nobody knows what the server holds."""
         binary = transaction.body is Body.BINARY_MIME
         # BDAT without PIPELINING would wait a round trip for every chunk
-        self.uses_data = not ("CHUNKING" in offered and "PIPELINING" in offered)
+        can_chunk = "CHUNKING" in offered.keywords and "PIPELINING" in offered.keywords
+        self.uses_data = not can_chunk or (prefers_data and not binary)
         self.content: DotStuffing | Chunking = DotStuffing() if self.uses_data else Chunking(binary=binary)
         excluded = self._excluded(transaction, offered)
         if excluded is not None:
             self.settle(excluded, Phase.SENDER, is_ours=True)
-        self.lines = [] if excluded is not None else self._lines(transaction, offered)
+        self.lines = [] if excluded is not None else self._lines(transaction, offered, mail_line)
 
     def _excluded(self, transaction: Transaction, offered: Capabilities) -> Reply | None:
         """Why the server can't take the message at all, going by what it offers."""
@@ -80,33 +133,51 @@ class OpenTransaction:
             return _NO_BINARYMIME
         if (transaction.smtputf8 or transaction.sender.needs_smtputf8) and "SMTPUTF8" not in offered:  # rfc6531#3.5
             return _NO_SMTPUTF8
+        if transaction.requiretls and "REQUIRETLS" not in offered:  # rfc8689#4.2.1
+            return _NO_REQUIRETLS
         return None
 
-    def _lines(self, transaction: Transaction, offered: Capabilities) -> list[Command]:
+    def _lines(self, transaction: Transaction, offered: Capabilities, mail_line: str | None) -> list[Command]:
         recipients: list[Command] = []
-        needs_utf8 = transaction.smtputf8 or transaction.sender.needs_smtputf8
         for at, recipient in enumerate(transaction.recipients):
-            if recipient.path.needs_smtputf8:
-                if "SMTPUTF8" not in offered:
-                    self._outcomes[at] = Outcome(recipient, _NO_SMTPUTF8_RECIPIENT, Phase.RECIPIENT, is_ours=True)
-                    continue
-                needs_utf8 = True
-            recipients.append((command(f"RCPT TO:<{recipient.address}>"), Asked.RECIPIENT, at))
+            if recipient.path.needs_smtputf8 and "SMTPUTF8" not in offered:
+                self._outcomes[at] = Outcome(recipient, _NO_SMTPUTF8_RECIPIENT, Phase.RECIPIENT, is_ours=True)
+                continue
+            recipients.append((command(rcpt(recipient, offered)), Asked.RECIPIENT, at))
         if not recipients:
             return []
-        line = f"MAIL FROM:<{transaction.sender.address}>"
-        if "SIZE" in offered and (transaction.size or self._purpose is not Purpose.PROBE):
-            line += f" SIZE={transaction.size}"  # rfc1870#3
-        # 8-bit content goes to a server without 8BITMIME as it is: rfc6152#3 would have it converted or returned, but
-        # servers of that kind take it, and a conversion would break signatures
-        if transaction.body is Body.BINARY_MIME or (transaction.body is Body.EIGHT_BIT_MIME and "8BITMIME" in offered):
-            line += f" BODY={transaction.body.value}"  # rfc6152#3, rfc3030#3
-        if needs_utf8:
-            line += " SMTPUTF8"  # rfc6531#3.4
+        line = mail_line
+        if line is None:
+            line = mail(transaction, offered, needs_utf8=needs_utf8(transaction, offered))
         lines = [(command(line), Asked.SENDER, -1), *recipients]
         if self.uses_data and self._purpose is not Purpose.PROBE:
             lines.append((b"DATA\r\n", Asked.DATA, -1))
         return lines
+
+    def mark_taken(self, at: int) -> None:
+        """The server has said yes to this recipient, whatever becomes of that."""
+        if self._taken is None:
+            self._taken = set()
+        self._taken.add(at)
+
+    @property
+    def has_stowaways(self) -> bool:
+        """Whether the server would give the message to somebody whose outcome says otherwise."""
+        if not self._taken or self._purpose is not Purpose.MESSAGE:
+            return False
+        return any(self._outcomes[at] is not None for at in self._taken)
+
+    def restart(self) -> list[Command]:
+        """The envelope once more, without recipients that have their outcome. Empty, and everybody left out, when that
+        has been tried too often.
+        """
+        self._taken = None
+        self.accepted.clear()
+        self._restarts += 1
+        if self._restarts > MAX_RESTARTS:
+            self.settle(LEFT_OUT, Phase.RECIPIENT, is_ours=True)
+            return []
+        return [line for line in self.lines if line[2] < 0 or self._outcomes[line[2]] is None]
 
     @property
     def is_settled(self) -> bool:
@@ -155,20 +226,22 @@ class OpenTransaction:
         if not reply.is_positive or self._purpose is Purpose.PROBE:
             self.settle_one(at, reply, Phase.RECIPIENT)
 
-    def settle_one(self, at: int, reply: Reply, phase: Phase) -> None:
+    def settle_one(self, at: int, reply: Reply, phase: Phase, *, is_ours: bool = False) -> None:
         """The outcome of one recipient, unless it has one."""
         if self._outcomes[at] is None:
-            self._outcomes[at] = Outcome(self._recipients[at], reply, phase)
+            is_blind = self._is_blind and phase is Phase.END_OF_DATA and reply.is_positive
+            self._outcomes[at] = Outcome(self._recipients[at], reply, phase, is_ours, is_blind)
 
     def settle(self, reply: Reply, phase: Phase, *, is_ours: bool = False) -> None:
         """The outcome of everybody who has none."""
+        is_blind = self._is_blind and phase is Phase.END_OF_DATA and reply.is_positive
         for at, outcome in enumerate(self._outcomes):
             if outcome is None:
-                self._outcomes[at] = Outcome(self._recipients[at], reply, phase, is_ours)
+                self._outcomes[at] = Outcome(self._recipients[at], reply, phase, is_ours, is_blind)
 
 
-def command(text: str) -> bytes:
-    """A command line. Raises ValueError where it would be more than one line."""
-    if "\r" in text or "\n" in text or "\0" in text:
-        raise ValueError("a command line can't hold CR, LF or NUL")
-    return text.encode() + b"\r\n"
+def needs_utf8(transaction: Transaction, offered: Capabilities) -> bool:
+    """Whether MAIL says SMTPUTF8: for the content, the sender, or a recipient that isn't excluded."""
+    if transaction.smtputf8 or transaction.sender.needs_smtputf8:
+        return True
+    return "SMTPUTF8" in offered.keywords and any(r.path.needs_smtputf8 for r in transaction.recipients)
