@@ -12,8 +12,9 @@ _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 _ENCODED = re.compile(r"\+([0-9A-F]{2})")
 _PLAIN = re.compile(r"[!-*,-<>-~]+")
 _TYPE = re.compile(r"[A-Za-z0-9-]{1,32}")  # rfc3461#4.2 addr-type, of which IANA lists a handful
-_UTF8_TEXT = re.compile(r"(?:[!-*,-<>-~]|[^\x00-\x7f]|\+[0-9A-F]{2})*")  # rfc6533#3 utf-8-addr-unitext
-_CODE_POINT = re.compile(r"\\x\{([0-9A-F]{2,6})\}")  # rfc6533#3 EmbeddedUnicodeChar
+_WRITTEN = r"\+([0-9A-F]{2})|\\x\{([0-9A-F]{2,6})\}"  # rfc6533#3 EmbeddedUnicodeChar
+_UTF8_TEXT = re.compile(rf"(?:[!-*,-<>-\[\]-~]|[^\x00-\x7f]|{_WRITTEN})*")  # rfc6533#3 utf-8-addr-unitext
+_CHARACTER = re.compile(_WRITTEN)
 
 
 def decode(text: str) -> str | None:
@@ -47,8 +48,7 @@ def original_recipient(value: str) -> tuple[str, str] | None:
     if not _UTF8_TEXT.fullmatch(written):
         return None
     try:
-        address = _ENCODED.sub(lambda found: chr(int(found[1], 16)), written)
-        address = _CODE_POINT.sub(lambda found: chr(int(found[1], 16)), address)
+        address = _CHARACTER.sub(lambda found: chr(int(found[1] or found[2], 16)), written)
     except ValueError:  # beyond Unicode
         return None
     return (kind, address) if address.isprintable() else None

@@ -56,5 +56,5 @@ def test_a_crash_is_shown_with_the_authors_own_lines(tmp_path, capsys):
         f'  File "{tmp_path}/crashes.py", line 6, in crashes',
         "    return 1 / 0",
     ]
-    assert "250 mx.test greets 192.0.2.1, and 8 more lines\n" in out
+    assert "250 mx.test greets 192.0.2.1, and 9 more lines\n" in out
     assert "gatepost explain" not in out, "there is no server that could be asked"

@@ -13,7 +13,22 @@ from scenes.smtp_machine.house import greeted, house, in_transaction
 MAIL = Profile("x").mail_parameters
 RCPT = Profile("x").rcpt_parameters
 # what would break a header field or a report, or isn't xtext at all  (attack I5)
-EVIL = ["+00", "a+00b", "+0A", "+0D+0A.", "a+0Abcc:x", "+7F", "+80", "+E2+82+AC", "a+b", "a+", "+4", "+GG", "+0a", "+4a"]
+EVIL = [
+    "+00",
+    "a+00b",
+    "+0A",
+    "+0D+0A.",
+    "a+0Abcc:x",
+    "+7F",
+    "+80",
+    "+E2+82+AC",
+    "a+b",
+    "a+",
+    "+4",
+    "+GG",
+    "+0a",
+    "+4a",
+]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,7 @@ def test_I5_what_decodes_to_no_printable_text_is_refused(evil: str) -> None:
 
 @pytest.mark.parametrize("evil", ["+00", "a+0Ab", "+0D", "+7F", "a+b", "\\x{A}", "\\x{00}", "\\x{7F}"])
 def test_I5_in_the_utf8_type_as_well(evil: str) -> None:
-    assert xtext.original_recipient(f"utf-8;{evil}") in (None, ("utf-8", "\\x{A}"))
+    assert xtext.original_recipient(f"utf-8;{evil}") is None
 
 
 def test_parameters_need_ehlo() -> None:

@@ -1,4 +1,4 @@
-"""What a sender wishes to hear (RFC 3461): RET and ENVID at MAIL, NOTIFY and ORCPT at RCPT, looked over as they come in.
+"""What a sender wishes to hear (RFC 3461): RET and ENVID at MAIL, NOTIFY and ORCPT at RCPT, looked over.
 
 They are kept as they were written, and passed on so; whoever shows one decodes it. What would decode to a control
 character is refused here (attack I5), so it never gets that far.
