@@ -8,7 +8,7 @@ from pathlib import Path as File
 
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.routes import SMTP_PORT, Route
-from gatepost.delivery.route import Action, Discard, Host, Lmtp, Maildir, Mx, Relay, Security
+from gatepost.delivery.route import Action, Calling, Discard, Host, Lmtp, Maildir, Mx, Relay, Security
 from gatepost.delivery.route import Route as DeliveryRoute
 from gatepost.delivery.route import Routes as DeliveryRoutes
 from gatepost.hooks.questions import Question
@@ -96,20 +96,21 @@ def _action(route: Route) -> Action:
     hosts = tuple(Host(endpoint.host, endpoint.port) for endpoint in deliver.hosts)
     if deliver.socket is not None:
         hosts = (Host(socket=str(deliver.socket)),)
+    calling = Calling(helo=deliver.helo)
     match deliver.by:
         case "maildir":
             return Maildir()
         case "discard":
             return Discard()
         case "relay":
-            return Relay(hosts, Security(deliver.tls), auth, deliver.helo)
+            return Relay(hosts, Security(deliver.tls), auth, calling)
         case "lmtp":
-            return Lmtp(hosts, Security(deliver.tls), auth, deliver.helo)
+            return Lmtp(hosts, Security(deliver.tls), auth, calling)
         case "mx":
             return Mx(
                 port=deliver.port or SMTP_PORT,
                 tls=Security(deliver.tls),
-                helo=deliver.helo,
+                calling=calling,
                 allow_private=deliver.allow_private,
             )
 

@@ -14,13 +14,16 @@ from gatepost.delivery.notice import Policy
 from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
 from gatepost.delivery.route import (
     Action,
+    Calling,
     Discard,
     Hop,
     Host,
     Lmtp,
     Maildir,
     Mx,
+    Pool,
     Relay,
+    Rotation,
     Route,
     Routes,
 )
@@ -32,6 +35,7 @@ from gatepost.net.client_contexts import Contexts
 __all__ = [
     "Action",
     "CallAhead",
+    "Calling",
     "Contexts",
     "Destinations",
     "Dialer",
@@ -49,7 +53,9 @@ __all__ = [
     "NoMailbox",
     "Observer",
     "Policy",
+    "Pool",
     "Relay",
+    "Rotation",
     "Route",
     "Routes",
     "Runner",

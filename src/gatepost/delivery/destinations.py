@@ -88,7 +88,7 @@ class Destinations:
             phase = Phase.RECIPIENT if found.reply.is_permanent else Phase.CONNECT
             return [Answered(Outcome(r, found.reply, phase, is_ours=True), None) for r in letter.recipients]
         hosts = tuple(Host(name, mx.port, address=str(address)) for name, address in plan(found))
-        return await self._run(Relay(hosts, mx.tls, None, mx.helo), letter, hosts_max=MX_HOSTS)
+        return await self._run(Relay(hosts, mx.tls, calling=mx.calling, pool=mx.pool), letter, hosts_max=MX_HOSTS)
 
     async def _run(self, hop: Hop, errand: Errand, *, hosts_max: int | None = None) -> list[Answered]:
         attempt = Attempt(errand, hosts_max=hosts_max)

@@ -14,11 +14,13 @@ from typing import Protocol
 from gatepost.delivery.connection import Connection, Timeouts, Unreachable, later, words
 from gatepost.delivery.handshakes import Handshakes, NoTls, Trouble
 from gatepost.delivery.handshakes import no_tls as _no_tls
-from gatepost.delivery.route import Hop, Host, Lmtp
+from gatepost.delivery.route import Calling, Hop, Host, Lmtp, called
 from gatepost.delivery.security import PolicyFound, Protection, Security, Way
 from gatepost.model import Peer
-from gatepost.net import Stream, connect
+from gatepost.net import Stream
 from gatepost.net.client_contexts import Contexts
+from gatepost.net.connecting import Connector
+from gatepost.net.proxies import Via
 from gatepost.wire.smtp.client import Client
 from gatepost.wire.smtp.client_events import (
     Authenticated,
@@ -59,13 +61,17 @@ class Dialer:
         self._hostname = hostname
         self._timeouts = timeouts or Timeouts()
         self._handshakes = Handshakes(contexts or Contexts())
-        self._source = source
+        self._source = () if source is None else (source,)
+        self._connector = Connector()
+        self._turn = 0
         self._observer = observer
 
     async def open(self, hop: Hop, host: Host) -> Connection | Unreachable:
         """A session that stands, with TLS and authenticated as the hop and the host's protection say; or why there is
         none. Only what may go in the clear is tried in the clear.
         """
+        self._turn += 1
+        hop = called(hop, host, self._turn)
         protection = host.protection or Protection(hop.tls, identity=hop.identity)
         if protection.refusal:
             return Unreachable(Phase.TLS, later("4.7.5", host, protection.refusal))
@@ -90,12 +96,12 @@ class Dialer:
 
     async def _open(self, hop: Hop, host: Host, protection: Protection, way: Way) -> Connection | Unreachable | NoTls:
         try:
-            stream = await self._reach(host)
+            stream = await self._reach(hop.calling, host)
         except OSError as error:
             return Unreachable(Phase.CONNECT, later("4.4.1", host, words(error)))
         spoken = SpokenTo.LMTP if isinstance(hop, Lmtp) else SpokenTo.SMTP
         connection = Connection(
-            host, stream, client := Client(hop.helo or self._hostname, protocol=spoken), self._timeouts
+            host, stream, client := Client(hop.calling.helo or self._hostname, protocol=spoken), self._timeouts
         )
         try:
             result = await self._begin(hop, protection, way, connection, stream, client)
@@ -166,10 +172,15 @@ class Dialer:
         stream.deadline = asyncio.get_running_loop().time() + self._timeouts.of(Phase.TLS)
         return await self._handshakes.shake(protection, way, stream, host)
 
-    async def _reach(self, host: Host) -> Stream:
+    async def _reach(self, calling: Calling, host: Host) -> Stream:
         if host.socket is None:
-            return await connect(
-                host.address or host.name, host.port, timeout=self._timeouts.connect, source=self._source
+            proxy = calling.proxy
+            return await self._connector.connect(
+                host.name if host.address is None else (host.address, *host.also),
+                host.port,
+                timeout=self._timeouts.connect,
+                source=calling.source or self._source,
+                via=None if proxy is None else Via(proxy.host, proxy.port, proxy.tunnel),
             )
         async with asyncio.timeout(self._timeouts.connect):
             return await _connect_locally(host.socket)

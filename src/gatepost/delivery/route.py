@@ -4,19 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
+from hashlib import blake2b
 
 from gatepost.delivery.security import Protection, Security
 from gatepost.model import Path
 from gatepost.net.certificates import Pair
 from gatepost.wire.smtp.client_events import Credentials
+from gatepost.wire.socks import Proxy
 
-__all__ = ["Action", "Discard", "Hop", "Host", "Lmtp", "Maildir", "Mx", "Relay", "Route", "Routes", "Security"]
+__all__ = [
+    "DIRECTLY",
+    "Action",
+    "Calling",
+    "Discard",
+    "Hop",
+    "Host",
+    "Lmtp",
+    "Maildir",
+    "Mx",
+    "Pool",
+    "Relay",
+    "Rotation",
+    "Route",
+    "Routes",
+    "Security",
+    "called",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """A server: a name or address with a TCP port, or the path of a local socket. Where `address` is known the name
-    isn't looked up again. `protection` is what its TLS must be, where that isn't just what the route says.
+    isn't looked up again; `also` are further addresses of it, called where that one doesn't answer soon. `protection`
+    is what its TLS must be, where that isn't just what the route says.
     """
 
     name: str = ""
@@ -24,6 +45,7 @@ class Host:
     socket: str | None = None
     address: str | None = None
     protection: Protection | None = None
+    also: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.socket is not None:
@@ -31,6 +53,47 @@ class Host:
         if self.address not in (None, self.name):
             return f"{self.name}[{self.address}]:{self.port}"
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """How we come to a server: the addresses to call from (at most one of a family; without any the system chooses),
+    the name said in EHLO if not our own, and the proxy on the way.
+    """
+
+    source: tuple[str, ...] = ()
+    helo: str | None = None
+    proxy: Proxy | None = None
+
+
+DIRECTLY = Calling()
+
+
+class Rotation(Enum):
+    """How one of several ways of calling is chosen. The values are the settings' words."""
+
+    BY_DESTINATION = "by-destination"  # a server always sees the same one
+    ROUND_ROBIN = "round-robin"  # each connection has the next
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Several ways of calling, at least one. A server keeps the one it has where another is added or taken away."""
+
+    callings: tuple[Calling, ...]
+    rotation: Rotation = Rotation.BY_DESTINATION
+
+    def choose(self, server: str, turn: int) -> Calling:
+        """The one for a server by name; `turn` counts the connections."""
+        if self.rotation is Rotation.ROUND_ROBIN:
+            return self.callings[turn % len(self.callings)]
+        return max(self.callings, key=lambda calling: _weight(server, calling))  # rendezvous hashing
+
+
+def _weight(server: str, calling: Calling) -> bytes:
+    """Stable over processes and restarts, and without anybody's password."""
+    facts = f"{server.lower()} {calling.source} {calling.helo} {calling.proxy}"
+    return blake2b(facts.encode("utf-8", "replace"), digest_size=8).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +113,8 @@ class Relay:
     hosts: tuple[Host, ...]
     tls: Security = Security.STARTTLS
     auth: Credentials | None = None
-    helo: str | None = None
+    calling: Calling = DIRECTLY
+    pool: Pool | None = None
     identity: Pair | None = None
 
 
@@ -61,7 +125,8 @@ class Lmtp:
     hosts: tuple[Host, ...]
     tls: Security = Security.NONE
     auth: Credentials | None = None
-    helo: str | None = None
+    calling: Calling = DIRECTLY
+    pool: Pool | None = None
     identity: Pair | None = None
 
 
@@ -74,12 +139,22 @@ class Mx:
     domain: str = ""
     port: int = 25
     tls: Security = Security.STARTTLS
-    helo: str | None = None
+    calling: Calling = DIRECTLY
     identity: Pair | None = None
     allow_private: bool = False
+    pool: Pool | None = None
 
 
 Hop = Relay | Lmtp
+
+
+def called(hop: Hop, host: Host, turn: int) -> Hop:
+    """The hop with one way of calling, chosen from its pool where it has one."""
+    if hop.pool is None:
+        return hop
+    return replace(hop, calling=hop.pool.choose(host.name or str(host), turn), pool=None)
+
+
 Action = Maildir | Discard | Relay | Lmtp | Mx
 
 

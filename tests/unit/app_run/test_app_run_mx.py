@@ -15,6 +15,7 @@ from gatepost.app.gates import delivery_routes
 from gatepost.app.ourselves import comes_back
 from gatepost.app.settings import Settings
 from gatepost.delivery import Maildir, Mx, Security
+from gatepost.delivery.route import Calling
 from gatepost.model import Path
 from unit.delivery.delivery_peer import Peer, polite
 from unit.net.name_server import Zone, name_server
@@ -31,7 +32,7 @@ def test_a_route_by_mx_is_for_authenticated_users_unless_it_says_otherwise() -> 
     assert [route.for_whom for route in settings.route] == ["authenticated", "anyone", "authenticated"]
     assert [route.recipients for route in settings.route] == ["any"] * 3
     actions = [route.action for route in delivery_routes(settings).routes if isinstance(route.action, Mx)]
-    assert actions == [Mx(tls=Security.REQUIRED, helo="out.example.org"), Mx(), Mx()]
+    assert actions == [Mx(tls=Security.REQUIRED, calling=Calling(helo="out.example.org")), Mx(), Mx()]
 
 
 def test_the_postmasters_mail_is_never_looked_for_in_the_dns() -> None:
