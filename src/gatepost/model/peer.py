@@ -16,6 +16,8 @@ class Peer:
     address: Address
     port: int = 0
     lookup: Callable[[Address], Awaitable[str | None]] | None = field(default=None, compare=False, repr=False)
+    via: Address | None = field(default=None, compare=False)
+    """Who has named this peer and is the other end of the connection: a proxy, or the server in front of this one."""
 
     async def name(self) -> str | None:
         """The name that points to the address and back; None where there is none or no resolver."""

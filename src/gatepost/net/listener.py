@@ -12,7 +12,8 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -28,6 +29,10 @@ _REST_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries while the system h
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 Serve = Callable[[Stream], Awaitable[None]]
+Preface = Callable[[Stream], Awaitable[bool] | None]
+"""What comes before everything else, TLS included, on a connection where it is expected; None where it isn't. False
+ends the connection. It bounds its own time.
+"""
 log = logging.getLogger("gatepost.net")
 
 
@@ -36,14 +41,16 @@ async def listen(
     serve: Serve,
     *,
     tls: Callable[[], ssl.SSLContext] | None = None,
+    preface: Preface | None = None,
     backlog: int = 1024,
     max_pending: int = 512,
     handshake_s: float = HANDSHAKE_SECONDS,
 ) -> Listener:
     """Accepts connections at `where` (a bound socket that stays the caller's, or an address) for `serve`.
 
-    With `tls` (asked anew for each connection) the handshake comes first and has `handshake_s` seconds; of more than
-    `max_pending` handshakes at once the oldest gives way. Raises OSError with a text for people.
+    With `tls` (asked anew for each connection) the handshake comes first and has `handshake_s` seconds; `preface` comes
+    before it. Of more than `max_pending` connections that are so far at once the oldest gives way. Raises OSError with
+    a text for people.
     """
     owned = not isinstance(where, socket.socket)
     listening = bind(*where) if not isinstance(where, socket.socket) else where
@@ -55,7 +62,16 @@ async def listen(
         if owned:
             listening.close()
         raise explained(error, host, port) from error
-    return Listener(listening, (host, port), serve, owned=owned, tls=tls, pending=max_pending, handshake_s=handshake_s)
+    return Listener(
+        listening,
+        (host, port),
+        serve,
+        owned=owned,
+        tls=tls,
+        preface=preface,
+        pending=max_pending,
+        handshake_s=handshake_s,
+    )
 
 
 class Listener:
@@ -69,6 +85,7 @@ class Listener:
         *,
         owned: bool,
         tls: Callable[[], ssl.SSLContext] | None,
+        preface: Preface | None,
         pending: int,
         handshake_s: float,
     ) -> None:
@@ -78,9 +95,10 @@ class Listener:
         self._owned = owned
         self._serve = serve
         self._tls = tls
+        self._preface = preface
         self._max_pending = pending
         self._handshake_s = handshake_s
-        self._handshakes: dict[Stream, None] = {}  # in order of arrival
+        self._pending: dict[Stream, None] = {}  # before their sessions, in order of arrival
         self._sessions: set[asyncio.Task[None]] = set()
         self._failures = 0  # accepts in a row that found the system exhausted
         self._rest: asyncio.TimerHandle | None = None
@@ -160,7 +178,9 @@ class Listener:
             raise
         address = ()  # the peer has it; what a waiting session doesn't need isn't kept for it
         try:
-            if self._tls is None or await self._secured(stream, self._tls):
+            if (self._preface is None or await self._prefaced(stream, self._preface)) and (
+                self._tls is None or await self._secured(stream, self._tls)
+            ):
                 await self._serve(stream)
                 await stream.close()
         except (ConnectionLost, DeadlinePassed, HandshakeFailed) as error:
@@ -183,21 +203,36 @@ class Listener:
             self._latest_local = local
         return self._latest_local
 
+    @contextmanager
+    def _waiting(self, stream: Stream) -> Iterator[None]:
+        """Before its session a connection is one of a bounded number; the oldest gives way."""
+        if len(self._pending) >= self._max_pending:
+            oldest = next(iter(self._pending))  # who stalls is among them; who is honest is done in milliseconds
+            del self._pending[oldest]
+            oldest.abort()
+        self._pending[stream] = None
+        try:
+            yield
+        finally:
+            self._pending.pop(stream, None)
+
+    async def _prefaced(self, stream: Stream, preface: Preface) -> bool:
+        """What comes first, where something does. False where it failed."""
+        expected = preface(stream)
+        if expected is None:
+            return True
+        with self._waiting(stream):
+            return await expected
+
     async def _secured(self, stream: Stream, tls: Callable[[], ssl.SSLContext]) -> bool:
         """The handshake of implicit TLS. False where it failed, which is told here."""
-        if len(self._handshakes) >= self._max_pending:
-            oldest = next(iter(self._handshakes))  # who stalls is among them; who is honest is done in milliseconds
-            del self._handshakes[oldest]
-            oldest.abort()
-        self._handshakes[stream] = None
         stream.deadline = self._loop.time() + self._handshake_s
         try:
-            await stream.start_tls(tls(), server_side=True)
+            with self._waiting(stream):
+                await stream.start_tls(tls(), server_side=True)
         except (ConnectionLost, DeadlinePassed, HandshakeFailed) as error:
             log.info("no TLS with %s at %s:%d: %s", stream.peer, *self.address, error)
             return False
-        finally:
-            self._handshakes.pop(stream, None)
         stream.deadline = None
         return True
 

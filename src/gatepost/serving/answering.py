@@ -29,7 +29,7 @@ class Answering(ABC):
         self.machine = ServerSession(place.profile, tls=tls)
         peer = stream.peer
         if place.lookup is not None:
-            peer = stream.peer = Peer(peer.address, peer.port, place.lookup)
+            peer = stream.peer = Peer(peer.address, peer.port, place.lookup, peer.via)
         self.session = Session(
             id=place.tokens.next(),
             listener=place.listener,

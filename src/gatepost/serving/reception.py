@@ -135,11 +135,9 @@ class Reception(Lines):
                 ended(self)
 
     def _begin(self) -> None:
-        session = self.session
         self._is_running = True
         self.stream.on_lost(self._lost)
-        facts = {"peer": str(session.peer), "port": session.peer.port, "listener": session.listener}
-        self.place.recorder.record(session.id, "session", facts)
+        self.place.recorder.record(self.session.id, "session", self._facts(port=self.session.peer.port))
 
     def _failed(self, error: BaseException) -> str:
         """How a session ends by an error, which the client is told where it can still hear."""
@@ -207,14 +205,19 @@ class Reception(Lines):
         """Over the limit of sessions: 421 at once, without asking anybody."""  # attack R7
         self.ending = "turned away"
         reply = Reply(421, "4.7.0", f"{admission.value}, try again later ({self.session.id})")
-        facts = {"peer": str(self.session.peer), "listener": self.session.listener, "turned_away": admission.value}
-        self.place.recorder.record(self.session.id, "session", facts)
+        self.place.recorder.record(self.session.id, "session", self._facts(turned_away=admission.value))
         self.stream.deadline = asyncio.get_running_loop().time() + 5
         self.stream.write(encode(reply))
         try:
             await self.stream.close()
         finally:
             ended(self)
+
+    def _facts(self, **more: object) -> dict[str, object]:
+        """A session's beginning, for the trace."""
+        peer = self.session.peer
+        facts = {"peer": str(peer), **more, "listener": self.session.listener}
+        return facts if peer.via is None else {**facts, "via": str(peer.via)}
 
     def _last_words(self, reply: Reply) -> None:
         if not self.stream.lost:
