@@ -38,8 +38,7 @@ class Messages:
             case str():
                 return _bytes([content.encode("utf-8", "surrogateescape")])
             case Message():
-                ascii_only = all(str(value).isascii() for _, value in content.items())
-                return _bytes([content.as_bytes(policy=SMTP if ascii_only else SMTPUTF8)])
+                return _bytes([content.as_bytes(policy=SMTPUTF8 if _has_utf8_address(content) else SMTP)])
             case os.PathLike():
                 with File(content).open("rb") as stream:
                     return self._stream(stream)
@@ -69,6 +68,12 @@ class Messages:
             for piece in crlf(_pieces(head, stream)):
                 copy.write(piece)
         return FileBlob(path, path.stat().st_size)
+
+
+def _has_utf8_address(message: Message) -> bool:
+    """Whether the header can't be written without RFC 6532: names can be encoded, addresses can't."""
+    named = (address for value in message.values() for address in getattr(value, "addresses", ()))
+    return any(not address.addr_spec.isascii() for address in named)
 
 
 def _pieces(head: bytes, stream: BinaryIO) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from gatepost.admin.queue import EX_TEMPFAIL, ActionError
 from gatepost.app.control import ControlClient, ControlError, NotRunning
+from gatepost.app.gates import delivery_routes
 from gatepost.app.messages import Content, Messages
 from gatepost.app.sending import Following, Hear, SendState, Sent, SentTo, envelope_of
 from gatepost.app.settings import Settings
@@ -144,12 +145,14 @@ async def _store(data: File, blob: Blob, given: Mapping[str, Any], settings: Set
     except (SpoolError, OSError) as error:
         mend = "a server is starting or stopping, or the folder belongs to another user; try again"
         raise QueueError(f"there is no way into the queue: {error}", mend) from error
+    routes = delivery_routes(settings)
     submissions = Submissions(
         spool,
         Tokens(0, time.time).next,
         hostname=settings.hostname,
         size_limit=settings.limits.message_size,
         has_room=lambda octets: files.free_space(data) - octets >= settings.spool.keep_free,
+        has_route=lambda path: routes.find(path) is not None,
         record=lambda token, kind, facts: None,
     )
     try:

@@ -36,6 +36,7 @@ class Submissions:
         hostname: str,
         size_limit: int,
         has_room: Callable[[int], bool],
+        has_route: Callable[[Path], bool],
         record: Callable[[str, str, Mapping[str, Any]], None],
     ) -> None:
         """`new_token` makes tokens of the spool's shard, `record` takes (token, kind, facts) for the trace."""
@@ -44,6 +45,7 @@ class Submissions:
         self._hostname = hostname
         self._size_limit = size_limit
         self._has_room = has_room
+        self._has_route = has_route
         self._record = record
 
     def new_ticket(self) -> Ticket:
@@ -73,6 +75,9 @@ class Submissions:
             raise SubmissionError(f"the message has {content.size} octets, limits.message_size is {self._size_limit}")
         if not self._has_room(content.size):
             raise SubmissionError("there is no room for this message now: spool.keep_free would be undercut")
+        lost = [recipient.address for recipient in recipients if not self._has_route(recipient.path)]
+        if lost:
+            raise SubmissionError(f"no route takes mail for {', '.join(lost[:5])}")
         if count_received(read_section(content)) > MAX_RECEIVED:
             raise SubmissionError("this message has been through too many servers: it goes round in a loop")
         ticket = ticket or self.new_ticket()

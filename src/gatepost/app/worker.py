@@ -165,6 +165,7 @@ class Worker:
                 hostname=settings.hostname,
                 size_limit=settings.limits.message_size,
                 has_room=stores.has_room,
+                has_route=lambda path: self._routes.find(path) is not None,
                 record=stores.recorder.record,
             )
         mx = next((one.action for one in delivery_routes(settings).routes if isinstance(one.action, Mx)), Mx())

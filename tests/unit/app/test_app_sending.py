@@ -8,8 +8,6 @@ from email.message import EmailMessage
 from io import BytesIO
 
 import pytest
-from unit.delivery.delivery_peer import Peer, polite
-from unit.net.name_server import name_server
 
 import gatepost
 from gatepost import Progress, QueueError, SendState, Server, SettingsError, send
@@ -19,6 +17,8 @@ from gatepost.delivery.route import Host, Mx, Relay, Security
 from gatepost.model import AddressError
 from gatepost.net.mx import Exchangers
 from gatepost.wire.smtp.client_events import Credentials
+from unit.delivery.delivery_peer import Peer, polite
+from unit.net.name_server import name_server
 
 HELLO = b"From: ann@here.example\nTo: bob@there.example\nBcc: eve@secret.example\nSubject: hi\n\nhello\n.\n..dots\n"
 
@@ -93,7 +93,7 @@ async def test_a_message_in_every_form(form, tmp_path):
     parsed = message_from_bytes(peer.mail[0], policy=message.policy)
     assert parsed["Subject"] == "hällo"
     assert parsed["From"] == "ann@here.example"
-    assert parsed.get_content() == "grüße\n"
+    assert parsed.get_content().splitlines() == ["grüße"]
 
 
 async def test_a_large_file_is_read_in_pieces_and_its_copy_removed(tmp_path, monkeypatch):
@@ -200,7 +200,7 @@ async def test_a_looping_message_is_not_queued():
     async with Server(listen=[], route=[{"match": "*", "deliver": "mx"}]) as server:
         with pytest.raises(ValueError, match="goes round in a loop"):
             await server.send(looping, "ann@here.example", "bob@there.example")
-        with pytest.raises(ValueError, match="octets, limits.message_size"):
+        with pytest.raises(ValueError, match=r"octets, limits\.message_size"):
             await server.send(b"x" * (51 * 2**20), "ann@here.example", "bob@there.example")
 
 

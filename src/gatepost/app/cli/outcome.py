@@ -13,6 +13,7 @@ class Exit(IntEnum):
 
     OK = 0
     USAGE = 64
+    DATA = 65
     NO_INPUT = 66
     UNAVAILABLE = 69
     SOFTWARE = 70

@@ -169,7 +169,7 @@ def _send(frame: Frame, call: Call, stdin: BinaryIO) -> int:
 async def _give(settings: Settings, content: bytes, sender: str, recipients: tuple[Recipient, ...], call: Call) -> Sent:
     """Into the queue where we may, else to the listener."""
     from gatepost.app.cli.access import as_the_server
-    from gatepost.app.queueing import queue
+    from gatepost.app.queueing import QueueError, queue
     from gatepost.app.send import send
 
     if settings.data is not None and _may_open(settings.data):
@@ -177,9 +177,9 @@ async def _give(settings: Settings, content: bytes, sender: str, recipients: tup
         parameters = {key: value for key, value in (("RET", call.ret), ("ENVID", call.envid)) if value}
         try:
             return await queue(content, sender, recipients, settings, name=call.name, parameters=parameters)
-        except OSError as error:
-            mend = getattr(error, "mend", "") or "try again later"
-            raise Failure(str(error), Exit.TEMPORARY, next_step=mend) from None
+        except QueueError as error:
+            code = Exit(error.code) if error.code in set(Exit) else Exit.TEMPORARY
+            raise Failure(str(error), code, next_step=error.mend) from None
     if not settings.listen:
         raise Failure("there is no queue that may be opened and no listener", Exit.NO_PERMISSION)
     where = settings.listen[0].address
