@@ -13,13 +13,16 @@ from gatepost.store import Deposit, Entry, Fate, RecipientOutcome
 
 @fact
 class Result:
-    """One recipient after an attempt. `reply` is None where mail went into a maildrop or nowhere."""
+    """One recipient after an attempt. `reply` is None where mail went into a maildrop or nowhere. With `rest_s` nobody
+    was asked: the destination is left alone for so long (s).
+    """
 
     recipient: Recipient
     fate: Fate
     reply: Reply | None = None
     host: Host | None = None
     is_ours: bool = False
+    rest_s: float | None = None
 
     @property
     def said(self) -> str:

@@ -88,6 +88,13 @@ class Database:
             )
         return rows
 
+    def look(self, keys: Sequence[int]) -> list[tuple[int, bytes]]:
+        """(key, facts) of entries, without content; those that don't exist are missing."""
+        rows: list[tuple[int, bytes]] = []
+        for some in _some([*keys]):
+            rows += self._connection.execute(_with_marks("SELECT key, facts FROM entry WHERE key IN", len(some)), some)
+        return rows
+
     def scan(self) -> Iterator[tuple[int, bytes, bytes | None]]:
         """(key, facts, progress) of every entry, in order of reception, without content."""
         yield from self._connection.execute(

@@ -88,6 +88,14 @@ def _open(shelves: Shelves, clock: Callable[[], float]) -> tuple[Lock, Database,
     return lock, database, found
 
 
+def _look(keys: Sequence[int], database: Database) -> dict[int, Deposit]:
+    deposits: dict[int, Deposit] = {}
+    for key, facts in database.look(keys):
+        with suppress(Damaged):  # whoever reads the whole of it sets it aside
+            deposits[key] = decode_deposit(facts).deposit
+    return deposits
+
+
 class _ShardStorage:
     """An owned shard. Invariant: a file in bodies/ is synced, name and content, before a row that needs it is."""
 
@@ -127,6 +135,10 @@ class _ShardStorage:
     async def load(self, keys: Sequence[int]) -> dict[int, tuple[Deposit, Blob]]:
         loaded: dict[int, tuple[Deposit, Blob]] = await self._writer.read(partial(self._load, keys))
         return loaded
+
+    async def look(self, keys: Sequence[int]) -> dict[int, Deposit]:
+        looked: dict[int, Deposit] = await self._writer.read(partial(_look, keys))
+        return looked
 
     async def records(self, limit: int) -> list[tuple[object, ...]]:
         records: list[tuple[object, ...]] = await self._writer.read(lambda database: database.records(limit))
@@ -174,7 +186,7 @@ class _ShardStorage:
             try:
                 filed = decode_deposit(facts)
                 if filed.checksum is None:
-                    content = self._shelves.body(filed)
+                    content = self._shelves.body(filed.deposit.id, filed.size)
                 else:
                     content = check_content(filed, data)
                 loaded[key] = (filed.deposit, content)

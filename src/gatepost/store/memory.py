@@ -45,6 +45,9 @@ class _MemoryStorage:
     async def load(self, keys: Sequence[int]) -> dict[int, tuple[Deposit, Blob]]:
         return {key: self._rows[key] for key in keys if key in self._rows}
 
+    async def look(self, keys: Sequence[int]) -> dict[int, Deposit]:
+        return {key: self._rows[key][0] for key in keys if key in self._rows}
+
     async def records(self, limit: int) -> list[tuple[object, ...]]:
         return list(self._records)[-limit:] if limit else []
 

@@ -15,14 +15,16 @@ from typing import Protocol
 
 import msgspec
 
-from gatepost.model import Blob, Bytes, Ticket
+from gatepost.model import Blob, Bytes, Recipient, Ticket
 from gatepost.store.blobs import FileBlob
 from gatepost.store.draft import ROW_LIMIT, Draft
 from gatepost.store.errors import SpoolError, SpoolFailure, UnknownEntry, spool_error
+from gatepost.store.lanes import Sorting
 from gatepost.store.roster import Roster, Slot
-from gatepost.store.rows import Progress, to_entry
-from gatepost.store.spool import Counts, Deposit, Entry, Fate, OnCommit, RecipientOutcome
+from gatepost.store.rows import Progress, Whose, to_entry, whose
+from gatepost.store.spool import Concerns, Counts, Deposit, Entry, Fate, OnCommit, RecipientOutcome, Tally, Wanted
 
+_TOGETHER = 500  # entries changed in one step where all are
 _KEPT_OCTETS = 16 * 1024 * 1024  # content of fresh deposits kept for their first attempt
 
 
@@ -44,13 +46,14 @@ class Work(msgspec.Struct, frozen=True):
     records: Sequence[tuple[object, ...]] = ()
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """What a storage had when it was opened, one entry; `filed` if its content rests in a file."""
 
     key: int
     id: str
     progress: Progress
     filed: bool
+    whose: Whose
 
 
 Done = Callable[[SpoolError | None], None]
@@ -73,6 +76,9 @@ class Storage(Protocol):
     async def load(self, keys: Sequence[int]) -> dict[int, tuple[Deposit, Blob]]:
         """Deposits with their content; what was damaged is set aside and missing here."""
 
+    async def look(self, keys: Sequence[int]) -> dict[int, Deposit]:
+        """Deposits without their content; what is damaged is missing."""
+
     async def records(self, limit: int) -> list[tuple[object, ...]]: ...
 
     async def close(self) -> None: ...
@@ -89,7 +95,7 @@ class QueueSpool:
         self._kept_octets = 0
         self._is_closed = False
         for entry in found:
-            self._roster.add(Slot(entry.key, entry.id, entry.progress, filed=entry.filed))
+            self._roster.add(Slot(entry.key, entry.id, entry.progress, filed=entry.filed), entry.whose)
         self._keys = count(max((entry.key for entry in found), default=0) + 1)
 
     def draft(self, ticket: Ticket) -> Draft:
@@ -99,8 +105,11 @@ class QueueSpool:
         inserts = await self._place(deposits)
         await self._make_durable(Work(inserts=inserts, records=records), lambda: self._take_up(inserts))
 
-    async def due(self, now: float, limit: int) -> list[Entry]:
-        slots = self._roster.lease(now, limit)
+    def sort_by(self, sorting: Sorting) -> None:
+        self._roster.sort(sorting)
+
+    async def due(self, now: float, limit: int, *, leaves_room: bool = False) -> list[Entry]:
+        slots = self._roster.lease(now, limit, leaves_room=leaves_room)
         if not slots:
             return []
         try:
@@ -123,6 +132,7 @@ class QueueSpool:
         held: str | None = None,
         deposits: Sequence[Deposit] = (),
         notes: Mapping[str, str] | None = None,
+        counted: bool = True,
     ) -> None:
         slot = self._roster.leased(id)
         if slot is None or slot.entry is None:
@@ -131,7 +141,14 @@ class QueueSpool:
         try:
             if slot.changing is not None:
                 await self._quiet(slot)
-            progress = None if slot.gone else self._after_attempt(slot, slot.entry, outcomes, next_attempt, held, notes)
+            entry, progress, whose_now = slot.entry, None, None
+            if not slot.gone:
+                progress = self._after_attempt(slot, entry, outcomes, next_attempt, held, notes, counted=counted)
+            if progress is not None and slot.is_mixed and progress.finished:
+                left = [one for one in entry.envelope.recipients if one.address not in progress.finished]
+                whose_now = Whose(
+                    left[0].domain, slot.lane.sender.key, any(one.domain != left[0].domain for one in left)
+                )
         except BaseException:
             self._displace(inserts)
             raise
@@ -143,7 +160,7 @@ class QueueSpool:
             await self._make_durable(work, lambda: self._finished(slot, inserts), slot)
         else:
             work = Work(inserts=inserts, changes=((slot.key, progress),))
-            await self._make_durable(work, lambda: self._deferred(slot, progress, inserts), slot)
+            await self._make_durable(work, lambda: self._deferred(slot, progress, whose_now, inserts), slot)
 
     def release_lease(self, id: str) -> None:
         if slot := self._roster.leased(id):
@@ -154,16 +171,37 @@ class QueueSpool:
                 self._unkeep(slot)
             self._wake()
 
-    async def entries(self, *, held: bool | None = None, after: str | None = None, limit: int = 100) -> list[Entry]:
+    async def entries(
+        self, *, held: bool | None = None, after: str | None = None, limit: int = 100, wanted: Wanted | None = None
+    ) -> list[Entry]:
         slots: list[Slot] = []
         is_behind = after is None
         for slot in self._roster:
-            if len(slots) == limit:
+            if wanted is None and len(slots) == limit:
                 break
-            if is_behind and held in (None, slot.progress.held is not None):
+            if is_behind and held in (None, slot.progress.held is not None) and _may_be_wanted(slot, wanted):
                 slots.append(slot)
             is_behind = is_behind or slot.id == after
+        if wanted is not None:
+            slots = await self._wanted(slots, wanted, limit)
         return await self._read(slots)
+
+    async def _wanted(self, slots: Sequence[Slot], wanted: Wanted, limit: int) -> list[Slot]:
+        """Up to `limit` slots of entries that fit, without reading any content."""
+        fitting: list[Slot] = []
+        for at in range(0, len(slots), _TOGETHER):
+            some = slots[at : at + _TOGETHER]
+            deposits = await self._storage.look([slot.key for slot in some])
+            for slot in some:
+                deposit = deposits.get(slot.key)
+                if deposit is not None and wanted.fits(deposit, _waiting(deposit, slot.progress)):
+                    fitting.append(slot)
+            if len(fitting) >= limit:
+                break
+        return fitting[:limit]
+
+    def tallies(self) -> dict[str, Tally]:
+        return self._roster.tallies()
 
     async def show(self, id: str) -> Entry:
         entries = await self._read([self._slot(id)])
@@ -173,8 +211,9 @@ class QueueSpool:
 
     async def retry(self, id: str) -> None:
         slot = self._slot(id)
-        self._roster.change(slot, msgspec.structs.replace(slot.progress, due=self._clock()))
-        self._wake()
+        if not slot.leased:
+            await self._change(id, due=self._clock())
+            self._wake()
 
     async def hold(self, id: str, reason: str) -> None:
         await self._change(id, held=reason)
@@ -190,13 +229,30 @@ class QueueSpool:
         if not slot.gone:
             await self._make_durable(Work(removals=(slot.key,)), lambda: self._drop(slot), slot)
 
-    async def flush(self) -> int:
+    async def flush(self, concerns: Concerns | None = None) -> int:
         now = self._clock()
-        waiting = [slot for slot in self._roster if slot.is_waiting]
-        for slot in waiting:
-            self._roster.change(slot, msgspec.structs.replace(slot.progress, due=now))
+        waiting = [slot for slot in self._roster if slot.is_waiting and (concerns is None or _fits(slot, concerns))]
+        for at in range(0, len(waiting), _TOGETHER):
+            await self._make_due(waiting[at : at + _TOGETHER], now)
         self._wake()
         return len(waiting)
+
+    async def _make_due(self, slots: Sequence[Slot], now: float) -> None:
+        """Durably, in one step; who is being changed already is left until that has ended."""
+        changes: list[tuple[Slot, Progress]] = []
+        for slot in slots:
+            await self._quiet(slot)
+            if slot.is_waiting and slot.progress.due > now:
+                changes.append((slot, msgspec.structs.replace(slot.progress, due=now)))
+
+        def then() -> None:
+            for slot, progress in changes:
+                if not slot.gone:
+                    self._roster.change(slot, progress)
+
+        if changes:
+            work = Work(changes=[(slot.key, progress) for slot, progress in changes])
+            await self._make_durable(work, then, *(slot for slot, _ in changes))
 
     async def records(self, *, limit: int = 1000) -> list[tuple[object, ...]]:
         return await self._storage.records(limit)
@@ -226,6 +282,8 @@ class QueueSpool:
         next_attempt: float | None,
         held: str | None,
         notes: Mapping[str, str] | None,
+        *,
+        counted: bool,
     ) -> Progress | None:
         """How far an entry has come after an attempt; None if nobody is left in it."""
         was = slot.progress
@@ -240,11 +298,11 @@ class QueueSpool:
         return Progress(
             due=was.due if next_attempt is None else next_attempt,
             since=was.since,
-            attempts=was.attempts + 1,
+            attempts=was.attempts + counted,
             held=held,
             finished=(*was.finished, *finished),
-            said={address: text for address, text in {**was.said, **said}.items() if address in waiting},
-            notes=was.notes if notes is None else dict(notes),
+            said={a: text for a, text in {**(was.said or {}), **said}.items() if a in waiting and text} or None,
+            notes=was.notes if notes is None else dict(notes) or None,
         )
 
     async def _change(self, id: str, **changes: object) -> None:
@@ -290,7 +348,7 @@ class QueueSpool:
             if not isinstance(insert.content, Bytes):
                 self._storage.displace(insert.id)
 
-    async def _make_durable(self, work: Work, then: Callable[[], None], slot: Slot | None = None) -> None:
+    async def _make_durable(self, work: Work, then: Callable[[], None], *slots: Slot) -> None:
         """Hand work over and wait. `then` runs when it is durable, whether or not somebody still waits for it."""
         if self._is_closed:
             self._displace(work.inserts)
@@ -298,11 +356,8 @@ class QueueSpool:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(error: SpoolError | None) -> None:
-            if slot is not None and slot.changing is not None:
-                waiting, slot.changing = slot.changing, None
-                for ended in waiting:
-                    if not ended.done():
-                        ended.set_result(None)
+            for slot in slots:
+                _end_change(slot)
             if error is None:
                 then()
             else:
@@ -314,7 +369,7 @@ class QueueSpool:
             else:
                 waiter.set_exception(error)
 
-        if slot is not None:
+        for slot in slots:
             slot.changing = []
         self._storage.submit(work, done)
         await waiter
@@ -341,7 +396,7 @@ class QueueSpool:
             if self._kept_octets + content.size <= _KEPT_OCTETS or slot.filed:
                 slot.kept = (deposit, content)
                 self._kept_octets += 0 if slot.filed else content.size
-            self._roster.add(slot)
+            self._roster.add(slot, whose(deposit, deposit.envelope.recipients))
         if inserts:
             self._wake()
 
@@ -355,10 +410,10 @@ class QueueSpool:
         self._drop(slot)
         self._take_up(inserts)
 
-    def _deferred(self, slot: Slot, progress: Progress, inserts: Sequence[Insert]) -> None:
+    def _deferred(self, slot: Slot, progress: Progress, whose_now: Whose | None, inserts: Sequence[Insert]) -> None:
         self._unkeep(slot)
         if not slot.gone:
-            self._roster.change(slot, progress)
+            self._roster.change(slot, progress, whose_now)
         self._roster.give_back(slot)
         self._take_up(inserts)
         self._wake()
@@ -381,3 +436,23 @@ class QueueSpool:
     def _wake(self) -> None:
         if self.on_commit is not None:
             self.on_commit()
+
+
+def _end_change(slot: Slot) -> None:
+    waiting, slot.changing = slot.changing, None
+    for ended in waiting or ():
+        if not ended.done():
+            ended.set_result(None)
+
+
+def _fits(slot: Slot, concerns: Concerns) -> bool:
+    return concerns(slot.lane.domain, slot.lane.sender.key)
+
+
+def _may_be_wanted(slot: Slot, wanted: Wanted | None) -> bool:
+    return wanted is None or wanted.concerns is None or slot.is_mixed or _fits(slot, wanted.concerns)
+
+
+def _waiting(deposit: Deposit, progress: Progress) -> Sequence[Recipient]:
+    recipients = deposit.envelope.recipients
+    return [one for one in recipients if one.address not in progress.finished] if progress.finished else recipients

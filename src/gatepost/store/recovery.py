@@ -24,7 +24,7 @@ from gatepost.store.blobs import FileBlob
 from gatepost.store.database import Database, Row
 from gatepost.store.files import FileSystem
 from gatepost.store.queue import Found, Work
-from gatepost.store.rows import Damaged, Filed, Progress, decode_deposit, decode_progress
+from gatepost.store.rows import Damaged, Progress, brief_of, decode_deposit, decode_progress, whose
 
 _UNREADABLE = (apsw.CorruptError, apsw.NotADBError)
 _DATABASE = "spool.db"
@@ -72,16 +72,16 @@ class Shelves:
             raise
         return database
 
-    def body(self, filed: Filed) -> Blob:
-        """The content a row has in a file; raises Damaged if there is no such file or it is too short."""
-        path = self.bodies / filed.deposit.id
+    def body(self, id: str, size: int) -> Blob:
+        """The content an entry has in a file; raises Damaged if there is no such file or it hasn't that size."""
+        path = self.bodies / id
         try:
-            size = self.files.size(path)
+            found = self.files.size(path)
         except OSError as error:
             raise Damaged(f"the content's file can't be read: {error}") from error
-        if size != filed.size:
-            raise Damaged(f"the content's file has {size} octets instead of {filed.size}")
-        return FileBlob(path, filed.size)
+        if found != size:
+            raise Damaged(f"the content's file has {found} octets instead of {size}")
+        return FileBlob(path, size)
 
 
 def recover(shelves: Shelves, clock: Callable[[], float]) -> tuple[Database, list[Found]]:
@@ -92,16 +92,15 @@ def recover(shelves: Shelves, clock: Callable[[], float]) -> tuple[Database, lis
     try:
         database = shelves.database()
         try:
-            rows = list(database.scan())
-        except _UNREADABLE:
+            found = _take_up_all(shelves, database)
+        except BaseException:
             database.abandon()
             raise
     except _UNREADABLE as error:
         is_whole = False
         database = _salvage(shelves, f"{clock():.0f}", error)
-        rows = list(database.scan())
+        found = _take_up_all(shelves, database)
     try:
-        found = [found for row in rows if (found := _take_up(shelves, database, row))]
         _clear_bodies(shelves, {entry.id for entry in found if entry.filed}, is_whole=is_whole)
     except BaseException:
         database.abandon()
@@ -126,18 +125,36 @@ def set_aside(shelves: Shelves, database: Database, row: Row, damage: Damaged) -
     shelves.on_damage(f"{name} was set aside in {shelves.damaged}: {damage}")
 
 
-def _take_up(shelves: Shelves, database: Database, row: tuple[int, bytes, bytes | None]) -> Found | None:
-    key, facts, kept_progress = row
-    try:
-        filed = decode_deposit(facts)
-        progress = Progress.at_first(filed.deposit) if kept_progress is None else decode_progress(kept_progress)
-        if filed.checksum is None:
-            shelves.body(filed)
-    except Damaged as damage:
+def _take_up_all(shelves: Shelves, database: Database) -> list[Found]:
+    """Everything that is whole. What isn't is set aside when all was read: a change would end the reading."""
+    found: list[Found] = []
+    damaged: list[tuple[int, Damaged]] = []
+    for row in database.scan():
+        try:
+            found.append(_take_up(shelves, row))
+        except Damaged as damage:
+            damaged.append((row[0], damage))
+    for key, why in damaged:
         for whole in database.load([key]):
-            set_aside(shelves, database, whole, damage)
-        return None
-    return Found(key, filed.deposit.id, progress, filed.checksum is None)
+            set_aside(shelves, database, whole, why)
+    return found
+
+
+def _take_up(shelves: Shelves, row: tuple[int, bytes, bytes | None]) -> Found:
+    key, facts, kept_progress = row
+    brief = brief_of(facts)
+    whose_it_is = brief.whose
+    if kept_progress is None:
+        progress = Progress.begun(brief.received_at, brief.held)
+    else:
+        progress = decode_progress(kept_progress)
+        if brief.whose.is_mixed and progress.finished:
+            deposit = decode_deposit(facts).deposit
+            waiting = [one for one in deposit.envelope.recipients if one.address not in progress.finished]
+            whose_it_is = whose(deposit, waiting)
+    if brief.is_filed:
+        shelves.body(brief.id, brief.size)
+    return Found(key, brief.id, progress, brief.is_filed, whose_it_is)
 
 
 def _clear_bodies(shelves: Shelves, expected: set[str], *, is_whole: bool) -> None:

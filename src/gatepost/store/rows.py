@@ -8,8 +8,10 @@ entry raises Damaged and is set aside.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +19,8 @@ from gatepost.model import Blob, Body, Bytes, Envelope, Path, Recipient, Ticket
 from gatepost.store.spool import Deposit, Entry
 
 _VERSION = 1
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_BODIES = frozenset(body.value for body in Body)
 _PathRow = tuple[str, str, str]
 
 
@@ -24,7 +28,7 @@ class Damaged(Exception):
     """What was read isn't what was written."""
 
 
-class Progress(msgspec.Struct, array_like=True, frozen=True):
+class Progress(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """How far an entry has come: what changes between its commit and its end.
 
     `due` (s, Unix time) is meaningless while it is held. `finished` are the addresses that left the entry, done or
@@ -36,12 +40,18 @@ class Progress(msgspec.Struct, array_like=True, frozen=True):
     attempts: int = 0
     held: str | None = None
     finished: tuple[str, ...] = ()
-    said: dict[str, str] = {}
-    notes: dict[str, str] = {}
+    said: dict[str, str] | None = None
+    notes: dict[str, str] | None = None
 
     @classmethod
     def at_first(cls, deposit: Deposit) -> Progress:
-        return cls(deposit.received_at, deposit.received_at, 0, deposit.held)
+        """Of what has just been committed."""
+        return cls.begun(deposit.received_at, deposit.held)
+
+    @classmethod
+    def begun(cls, at: float, held: str | None) -> Progress:
+        """Of an entry that was received at `at` (s, Unix time) and not touched since."""
+        return cls(at, at, 0, held)
 
 
 class _Row(msgspec.Struct, array_like=True, frozen=True):
@@ -132,6 +142,56 @@ def decode_deposit(facts: bytes) -> Filed:
     return Filed(deposit, row.size, row.checksum)
 
 
+class Whose(NamedTuple):
+    """Whose an entry is: the domain of its first recipient still waiting, and its sender (user, domain, or "").
+    `is_mixed`: it has recipients in other domains too.
+    """
+
+    domain: str
+    sender: str
+    is_mixed: bool = False
+
+
+class Brief(msgspec.Struct, frozen=True, gc=False):
+    """What opening a spool needs of a row: its entry's id, how it began, whose it is, and where its content rests."""
+
+    id: str
+    received_at: float
+    held: str | None
+    whose: Whose
+    size: int
+    is_filed: bool
+
+
+def whose(deposit: Deposit, recipients: Sequence[Recipient]) -> Whose:
+    """Whose a deposit is as long as these recipients wait."""
+    domain = recipients[0].path.domain if recipients else ""
+    is_mixed = len(recipients) > 1 and any(recipient.path.domain != domain for recipient in recipients)
+    return Whose(domain, deposit.authenticated or deposit.envelope.sender.domain, is_mixed)
+
+
+def brief_of(facts: bytes) -> Brief:
+    """A row, checked like the whole deposit but without making it: there may be a hundred thousand; raises Damaged."""
+    try:
+        row = _rows.decode(facts)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"the row can't be read: {error}") from error
+    if row.version != _VERSION:
+        raise Damaged(f"the row has version {row.version}, this program knows {_VERSION}")
+    if row.body not in _BODIES:
+        raise Damaged(f"the row can't be read: there is no body {row.body!r}")
+    domain = row.recipients[0][1] if row.recipients else ""
+    is_mixed = len(row.recipients) > 1 and any(recipient[1] != domain for recipient in row.recipients)
+    return Brief(
+        f"{row.token}-{row.number}.{row.part}" if row.part else f"{row.token}-{row.number}",
+        row.received_at,
+        row.held,
+        Whose(domain, row.authenticated or row.sender[1], is_mixed),
+        row.size,
+        row.checksum is None,
+    )
+
+
 def check_content(filed: Filed, data: bytes | None) -> Blob:
     """The content that rested in the row; raises Damaged if it isn't what was written."""
     if data is None or len(data) != filed.size or zlib.crc32(data) != filed.checksum:
@@ -172,7 +232,7 @@ def to_entry(id: str, deposit: Deposit, content: Blob, progress: Progress, *, fr
         deposit.authenticated,
         deposit.routes,
         deposit.facts,
-        progress.said,
+        progress.said or _NOTHING,
         fresh,
-        progress.notes,
+        progress.notes or _NOTHING,
     )

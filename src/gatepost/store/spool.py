@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gatepost.model import Blob, Envelope, Recipient, Ticket, fact
 from gatepost.store.draft import Draft
+from gatepost.store.lanes import Sorting
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -105,7 +106,32 @@ class Counts:
     leased: int
 
 
+@dataclass(slots=True)
+class Tally:
+    """What waits for one domain: entries queued (leased ones among them), leased, held; when the next one is due (s,
+    Unix time), and since when the oldest waits.
+    """
+
+    queued: int = 0
+    leased: int = 0
+    held: int = 0
+    next_due: float | None = None
+    oldest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries: `fits` looks at the deposit and who still waits; `concerns` sorts out lanes before anything is
+    read, as far as an entry has recipients in one domain only.
+    """
+
+    fits: Callable[[Deposit, Sequence[Recipient]], bool]
+    concerns: Callable[[str, str], bool] | None = None
+
+
 OnCommit = Callable[[], None]
+Concerns = Callable[[str, str], bool]
+"""Whether a lane is meant: takes its domain and its sender."""
 
 
 class Spool(Protocol):
@@ -123,10 +149,15 @@ class Spool(Protocol):
     async def commit(self, deposits: Sequence[Deposit], *, records: Sequence[tuple[object, ...]] = ()) -> None:
         """Make all deposits and records durable in one step, or none. Cancelling after hand-over changes nothing."""
 
-    async def due(self, now: float, limit: int) -> list[Entry]:
+    def sort_by(self, sorting: Sorting) -> None:
+        """Ask this where each lane's mail goes (store.lanes); again, where the answers are others now."""
+
+    async def due(self, now: float, limit: int, *, leaves_room: bool = False) -> list[Entry]:
         """Up to `limit` entries to attempt now, leased to the caller until it settles or gives them back.
 
-        Whoever has waited longest comes first; first attempts and repeated ones take turns, so that neither starves.
+        Destinations and senders take turns (store.lanes); within a lane whoever has waited longest comes first, and
+        first attempts and repeated ones take turns. With `leaves_room` no destination gets more than its share, and
+        there may be fewer than there are due.
         """
 
     async def settle(
@@ -138,10 +169,12 @@ class Spool(Protocol):
         held: str | None = None,
         deposits: Sequence[Deposit] = (),
         notes: Mapping[str, str] | None = None,
+        counted: bool = True,
     ) -> None:
         """Note an attempt's outcomes and end the lease; commit new deposits (notices, expansions) in the same step.
 
-        `notes` is what is to be remembered from now on; None leaves it as it was.
+        `notes` is what is to be remembered from now on; None leaves it as it was. Not `counted`: nobody was asked, so
+        this was no attempt.
 
         Who is done or failed leaves the entry; an entry with nobody left is removed with its content. Who is left
         waits until `next_attempt`, or is held. A failure leaves the lease: settle again. An entry deleted meanwhile
@@ -151,14 +184,18 @@ class Spool(Protocol):
     def release_lease(self, id: str) -> None:
         """Give a leased entry back as it was; it is due at once."""
 
-    async def entries(self, *, held: bool | None = None, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """Entries in order of reception, all or (not) held, from behind the id `after`; nothing is leased."""
+    async def entries(
+        self, *, held: bool | None = None, after: str | None = None, limit: int = 100, wanted: Wanted | None = None
+    ) -> list[Entry]:
+        """Entries in order of reception, all or (not) held, from behind the id `after`; nothing is leased. `wanted`
+        chooses among them.
+        """
 
     async def show(self, id: str) -> Entry:
         """One entry; raises UnknownEntry."""
 
     async def retry(self, id: str) -> None:
-        """Make one entry due now, if it isn't held; raises UnknownEntry."""
+        """Make one entry due now, durably, if it is neither held nor in hand; raises UnknownEntry."""
 
     async def hold(self, id: str, reason: str) -> None:
         """Keep one entry from being attempted; raises UnknownEntry. An attempt under way is finished first."""
@@ -169,16 +206,19 @@ class Spool(Protocol):
     async def delete(self, id: str) -> None:
         """Remove one entry for good; raises UnknownEntry."""
 
-    async def flush(self) -> int:
-        """Make everything that isn't held due now; how many that were."""
+    async def flush(self, concerns: Concerns | None = None) -> int:
+        """Make what isn't held due now, durably, everything or the lanes that this `concerns`; how many that were."""
 
     async def records(self, *, limit: int = 1000) -> list[tuple[object, ...]]:
         """The newest committed records, oldest first."""
 
     def counts(self) -> Counts: ...
 
+    def tallies(self) -> dict[str, Tally]:
+        """What waits, by the domain of the first recipient still waiting."""
+
     def next_due(self) -> float | None:
-        """When the next entry that isn't leased becomes due (s, Unix time); None if there is none."""
+        """When the next entry that isn't leased becomes due (s, Unix time), or became it; None if there is none."""
 
     async def close(self) -> None:
         """Finish what was handed over, and let go of everything. A second call does nothing."""

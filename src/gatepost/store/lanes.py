@@ -1,0 +1,296 @@
+"""Whose turn it is: what is due, in lanes, so that nobody waits behind somebody else's ten thousand messages.
+
+A lane is one sender's mail for one domain. Lanes stand in two rings, by where their mail goes (a group: one next
+server, one domain, our own maildrops) and by whose it is; the rings choose by turns, each round robin. So whatever the
+others have waiting, a destination gets at least every 2n-th place among n destinations, and a sender every 2n-th among
+n senders. A weight is how many places in a row a turn is worth. Where room is to be left, no group holds more than four
+times what is still free: one slow destination can't take every place, and many can't together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gatepost.store.roster import Slot
+
+_SHARE = 4  # times the free places that one group may hold
+_SKIPS = 64  # lanes of full groups that are passed over to find one of a sender's
+EVERYTHING = 1 << 30
+
+Item = tuple[float, int, "Slot"]
+
+
+class Way(NamedTuple):
+    """Where a lane's mail goes: `group` names what shares a next server, which has at most `most` in hand and `weight`
+    places a turn; `sender_weight` is the lane's own, among those of its group and of its sender.
+    """
+
+    group: str
+    most: int = EVERYTHING
+    weight: int = 1
+    sender_weight: int = 1
+
+
+Sorting = Callable[[str, str], Way]
+"""Takes a domain (of recipients) and a sender (user, domain, or "" for notices)."""
+
+
+def by_domain(domain: str, _: str) -> Way:
+    """Where nobody knows better: each domain for itself."""
+    return Way(domain)
+
+
+class Holder:
+    """A group or a sender: its lanes with something due, next one in front; and how much of it is in hand."""
+
+    __slots__ = ("credit", "in_hand", "is_listed", "key", "lanes", "most", "ring", "weight")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.most = EVERYTHING
+        self.weight = self.credit = 1
+        self.in_hand = 0
+        self.lanes = 0
+        self.ring: deque[Lane] = deque()
+        self.is_listed = False
+
+    def has_room(self, free: int | None) -> bool:
+        """Whether it may have one of so many `free` places; None where no room is to be left."""
+        return self.in_hand < self.most and (free is None or self.in_hand <= _SHARE * (free - 1))
+
+
+class Lane:
+    """One sender's mail for one domain. `first` and `again` hold what is due: first attempts of small messages, and the
+    rest, which take turns. `slots` counts everything of it, due or not.
+    """
+
+    __slots__ = (
+        "again", "by_group", "by_sender", "credit", "domain", "first", "group", "is_again_next", "sender", "slots",
+        "weight",
+    )  # fmt: skip
+
+    def __init__(self, domain: str, group: Holder, sender: Holder) -> None:
+        self.domain = domain
+        self.group = group
+        self.sender = sender
+        self.first: list[Item] = []
+        self.again: list[Item] = []
+        self.is_again_next = False
+        self.by_group = self.by_sender = False  # whether it stands in the ring
+        self.slots = 0
+        self.weight = self.credit = 1
+
+    def peek(self) -> float | None:
+        """When the first of what is due has become it; None if nothing is left."""
+        return min((heap[0][0] for heap in (self.first, self.again) if skim(heap)), default=None)
+
+    def pop(self) -> Slot | None:
+        """Longest waiting first, first attempts and the others in turn."""
+        for heap in (self.again, self.first) if self.is_again_next else (self.first, self.again):
+            if heap and skim(heap):
+                self.is_again_next = heap is self.first
+                return heappop(heap)[2]
+        return None
+
+
+def skim(heap: list[Item]) -> bool:
+    """Drop items that are no longer valid from the top; whether something is left."""
+    while heap:
+        due, _, slot = heap[0]
+        if slot.is_waiting and slot.progress.due == due:
+            return True
+        heappop(heap)
+    return False
+
+
+class Lanes:
+    """Every lane of one spool. Invariant: a lane with something due stands in the rings of its group and its sender,
+    and both of these are listed.
+    """
+
+    def __init__(self) -> None:
+        self._sorting: Sorting = by_domain
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._groups: dict[str, Holder] = {}
+        self._senders: dict[str, Holder] = {}
+        self._listed: deque[Holder] = deque()
+        self._full: deque[Holder] = deque()
+        self._listed_senders: deque[Holder] = deque()
+        self._is_senders_turn = False
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
+
+    def sort(self, sorting: Sorting) -> None:
+        """Ask this for each lane's way, now and whenever it has something due again."""
+        self._sorting = sorting
+        for lane in self._lanes.values():
+            self._sort(lane)
+
+    def enter(self, domain: str, sender: str) -> Lane:
+        """The lane that one more slot belongs to from now on."""
+        lane = self._lanes.get((domain, sender))
+        if lane is None:
+            way = self._sorting(domain, sender)
+            lane = Lane(domain, self._group(way), holder := _holder(self._senders, sender))
+            lane.weight = lane.credit = way.sender_weight
+            lane.group.lanes += 1
+            holder.lanes += 1
+            self._lanes[domain, holder.key] = lane
+        lane.slots += 1
+        return lane
+
+    def leave(self, lane: Lane) -> None:
+        """One slot less in a lane; without any it is forgotten."""
+        lane.slots -= 1
+        if not lane.slots:
+            del self._lanes[lane.domain, lane.sender.key]
+            _leave(self._groups, lane.group)
+            _leave(self._senders, lane.sender)
+
+    def push(self, item: Item, lane: Lane, *, again: bool) -> None:
+        """A slot of the lane is due."""
+        heappush(lane.again if again else lane.first, item)
+        if not lane.by_group:
+            self._sort(lane)  # what is known of its way may have changed since it was last here
+            self._enlist(lane)
+        if not lane.by_sender:
+            lane.by_sender = True
+            lane.sender.ring.append(lane)
+            if not lane.sender.is_listed:
+                lane.sender.is_listed = True
+                self._listed_senders.append(lane.sender)
+
+    def pick(self, free: int | None) -> Slot | None:
+        """Whose turn it is, where so many places are free; None where nobody is due who may have one."""
+        self._is_senders_turn = not self._is_senders_turn
+        slot = self._pick_by_sender(free) if self._is_senders_turn else None
+        return self._pick_by_group(free) if slot is None else slot
+
+    def give_back(self, group: Holder) -> None:
+        """One of the group's is in nobody's hand any more."""
+        group.in_hand -= 1
+        if not group.lanes and not group.in_hand:
+            self._groups.pop(group.key, None)
+
+    def look_again(self) -> None:
+        """Groups that were full may have room now."""
+        if self._full:
+            self._listed.extendleft(reversed(self._full))
+            self._full.clear()
+
+    def next_due(self) -> float | None:
+        """When something that is due has become it; None where nothing is."""
+        for ring in self._listed, self._full:
+            while ring:
+                if (due := _first_due(ring[0])) is not None:
+                    return due
+                ring.popleft().is_listed = False
+        return None
+
+    def _pick_by_group(self, free: int | None) -> Slot | None:
+        groups = self._listed
+        while groups:
+            group = groups[0]
+            if not group.has_room(free):
+                self._full.append(groups.popleft())
+                continue
+            if _first_due(group) is None:
+                groups.popleft().is_listed = False
+                continue
+            slot = _pop(group)
+            group.credit -= 1
+            if group.credit <= 0:
+                group.credit = group.weight
+                groups.rotate(-1)
+            return slot
+        return None
+
+    def _pick_by_sender(self, free: int | None) -> Slot | None:
+        senders = self._listed_senders
+        for _ in range(_SKIPS):
+            if not senders:
+                return None
+            sender = senders[0]
+            if not sender.ring:
+                senders.popleft().is_listed = False
+                continue
+            lane = sender.ring[0]
+            if lane.peek() is None:
+                sender.ring.popleft().by_sender = False
+                continue
+            if lane.group.has_room(free):
+                slot = _pop(sender)
+                senders.rotate(-1)
+                return slot
+            sender.ring.rotate(-1)
+            senders.rotate(-1)
+        return None
+
+    def _sort(self, lane: Lane) -> None:
+        way = self._sorting(lane.domain, lane.sender.key)
+        if lane.weight != way.sender_weight:
+            lane.weight = lane.credit = way.sender_weight
+        group = self._group(way)
+        if group is lane.group:
+            return
+        was_listed = lane.by_group
+        if was_listed:
+            lane.group.ring.remove(lane)
+            lane.by_group = False
+        _leave(self._groups, lane.group)
+        lane.group = group
+        group.lanes += 1
+        if was_listed:
+            self._enlist(lane)
+
+    def _group(self, way: Way) -> Holder:
+        group = _holder(self._groups, way.group)
+        group.most = way.most
+        if group.weight != way.weight:
+            group.weight = group.credit = way.weight
+        return group
+
+    def _enlist(self, lane: Lane) -> None:
+        lane.by_group = True
+        lane.group.ring.append(lane)
+        if not lane.group.is_listed:
+            lane.group.is_listed = True
+            self._listed.append(lane.group)
+
+
+def _holder(known: dict[str, Holder], key: str) -> Holder:
+    holder = known.get(key)
+    if holder is None:
+        holder = known[key] = Holder(key)
+    return holder
+
+
+def _leave(known: dict[str, Holder], holder: Holder) -> None:
+    holder.lanes -= 1
+    if not holder.lanes and not holder.in_hand:
+        known.pop(holder.key, None)
+
+
+def _first_due(holder: Holder) -> float | None:
+    ring = holder.ring
+    while ring:
+        if (due := ring[0].peek()) is not None:
+            return due
+        ring.popleft().by_group = False
+    return None
+
+
+def _pop(holder: Holder) -> Slot | None:
+    """From the lane in front, which goes to the end when its turn is over."""
+    lane = holder.ring[0]
+    slot = lane.pop()
+    lane.credit -= 1
+    if lane.credit <= 0:
+        lane.credit = lane.weight
+        holder.ring.rotate(-1)
+    return slot
