@@ -87,7 +87,7 @@ class Client(Session):
         opened = OpenTransaction(  # raises before anything has changed
             transaction,
             self.capabilities,
-            protocol=self._protocol,
+            protocol=self.protocol,
             mail_line=mail_line,
             prefers_data=Asked.DATA in self._shown,
         )
@@ -121,7 +121,7 @@ class Client(Session):
         opened = self._current
         self._out.append(opened.content.end())
         self._state = State.END_OF_DATA
-        if self._protocol is Protocol.LMTP:  # rfc2033#4.2: one reply for each recipient accepted
+        if self.protocol is Protocol.LMTP:  # rfc2033#4.2: one reply for each recipient accepted
             self._waiting.extend((b"", Asked.END, at) for at in opened.accepted)
         else:
             self._waiting.append(_END)
@@ -186,7 +186,7 @@ class Client(Session):
     def _stop_content(self, reply: Reply, *, is_ours: bool = False) -> None:
         """A chunk was refused: what is under way is waited for, nothing more is sent."""
         self._current.settle(reply, Phase.CONTENT, is_ours=is_ours)
-        if self._state is State.END_OF_DATA and self._protocol is Protocol.LMTP:
+        if self._state is State.END_OF_DATA and self.protocol is Protocol.LMTP:
             self._close(reply, reply)  # how many replies follow the last chunk isn't said anywhere
             return
         self._must_reset = True

@@ -52,6 +52,11 @@ class Asking(ABC):
         self._out: list[bytes] = []
         self._waiting: deque[Command] = deque()
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether a question is open."""
+        return self._question is not None
+
     def go(self, step: Step) -> None:
         """The answer to the question the last event was.
 

@@ -62,7 +62,8 @@ class Session(Asking):
         super().__init__(asks)
         self._hello_line = command(f"{'LHLO' if protocol is Protocol.LMTP else 'EHLO'} {helo}")
         self._helo_line = command(f"HELO {helo}")
-        self._protocol = protocol
+        self.protocol = protocol
+        """SMTP or LMTP."""
         self._reader = ReplyReader()
         self._waiting.append((b"", Asked.GREETING, -1))
         self._answers: deque[bytes] = deque()  # what follows in AUTH, or the rest of an introduction
@@ -252,7 +253,7 @@ class Session(Asking):
                 self.capabilities = Capabilities.of(reply)
             self._state = State.IDLE
             self._events.append(Ready(self.capabilities))
-        elif reply.is_permanent and self._protocol is Protocol.SMTP and not self._has_fallen_back:
+        elif reply.is_permanent and self.protocol is Protocol.SMTP and not self._has_fallen_back:
             self._has_fallen_back = True  # rfc5321#3.2
             self._issue((self._helo_line, Asked.HELLO, -1))
         else:
