@@ -16,7 +16,7 @@ from gatepost.content.headers import read_section
 from gatepost.content.received import date
 from gatepost.content.transfer import encode, fits
 from gatepost.content.values import read_value, safe, write_field
-from gatepost.model import Blob, Path, Recipient, Reply
+from gatepost.model import Blob, Path, Recipient, Reply, xtext
 
 _MAX_TEXT = 500  # characters of a remote server's text
 _LINE = 72
@@ -72,11 +72,13 @@ class About:
 def render_report(about: About, outcomes: Sequence[Outcome], *, return_full: bool = False, limit: int = 65536) -> bytes:
     """A notification to the message's sender, CRLF line ends, to be sent with the null sender (rfc3464#2).
 
-    All outcomes are one kind: failure, delay or success. Returned are the header section, or with `return_full` the
-    whole message; of either at most `limit` octets. Raises ValueError for a message that has the null sender.
+    All outcomes are one kind: failure, delay or success; one that comes twice is told once. Returned are the header
+    section, or with `return_full` the whole message; of either at most `limit` octets. Raises ValueError for a message
+    that has the null sender.
     """
     if not about.sender:
         raise ValueError("the null sender is never sent a report")  # rfc5321#4.5.5
+    outcomes = list({(o.recipient, o.recipient.parameters.get("ORCPT")): o for o in outcomes}.values())
     utf8 = about.smtputf8 or about.sender.needs_smtputf8
     subject = _SUBJECTS[outcomes[0].action] if outcomes else _SUBJECTS[Action.FAILED]
     parts = [
@@ -116,7 +118,7 @@ _OPENINGS = {
     Action.DELAYED: "Your message has not been delivered to the recipients below yet. Nothing needs to be done: "
     "further attempts will be made.",
     Action.DELIVERED: "Your message was delivered to the recipients below.",
-    Action.RELAYED: "Your message was passed on to servers that send no notice of delivery.",
+    Action.RELAYED: "Your message was passed on for the recipients below, to servers that send no notice of delivery.",
     Action.EXPANDED: "Your message was delivered to the lists below and sent on to their members.",
 }
 _ADVICE = (
@@ -178,8 +180,12 @@ def _explain_held(about: About, outcomes: Sequence[Outcome]) -> str:
 
 def _about_recipient(about: About, outcome: Outcome) -> list[str]:
     lines = [f"  {safe(outcome.recipient.address)}"]
-    if outcome.reply is not None:
+    if outcome.reply is not None and outcome.action is Action.RELAYED:
+        said = f"passed on to {_server(outcome)}, which sends no notice; it said: {_said(outcome.reply)}"
+    elif outcome.reply is not None:
         said = f"{_server(outcome)} said: {_said(outcome.reply)}"
+    elif outcome.action is Action.DELIVERED and not outcome.reason:
+        said = "it is in the recipient's mailbox"
     else:
         said = f"reason: {_short(outcome.reason) or 'none given'} ({outcome.status})"
     lines += _wrap(said, "    ")
@@ -214,10 +220,10 @@ def _status_part(about: About, outcomes: Sequence[Outcome], utf8: bool) -> bytes
         lines.append(f"Original-Envelope-Id: {_short(_ascii(safe(about.envid)))}")
     lines.append(f"Arrival-Date: {date(about.arrival, about.offset_s)}")
     for outcome in outcomes:
-        if original := outcome.recipient.parameters.get("ORCPT"):
-            lines += ["", f"Original-Recipient: {_short(_ascii(safe(original))).replace(';', '; ', 1)}"]
-        else:
-            lines.append("")
+        lines.append("")
+        if original := xtext.original_recipient(outcome.recipient.parameters.get("ORCPT", "")):
+            kind, address = original  # decoded: rfc3464#2.3.1
+            lines.append(f"Original-Recipient: {kind}; {_short(safe(address) if utf8 else _ascii(safe(address)))}")
         lines += [f"Final-Recipient: {_typed(outcome.recipient.address, utf8)}", f"Action: {outcome.action.value}"]
         lines.append(f"Status: {outcome.status}")
         if outcome.remote:

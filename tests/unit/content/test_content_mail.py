@@ -307,7 +307,7 @@ def test_I5_an_original_recipient_brings_no_lines():
     _, status, _ = parsed(render_failure(about(envid="x\r\nX-Evil: 2"), [failed(recipient=recipient)])).iter_parts()
     blocks = status.get_payload()
     assert len(blocks) == 2
-    assert blocks[1]["Original-Recipient"] == "rfc822; bob X-Evil: 1@example.net"
+    assert blocks[1]["Original-Recipient"] is None
     assert all(block["X-Evil"] is None for block in blocks)
 
 
