@@ -14,6 +14,7 @@ from dataclasses import replace
 from gatepost.delivery.attempt import Answered, Attempt, Errand, Letter, Probe
 from gatepost.delivery.connection import Connection, Unreachable
 from gatepost.delivery.dialer import Dialer
+from gatepost.delivery.protector import Protector
 from gatepost.delivery.route import Hop, Host, Mx, Relay
 from gatepost.net.mx import Exchangers, Nowhere
 from gatepost.net.mx_rules import plan
@@ -53,13 +54,17 @@ class Destinations:
         dialer: Dialer,
         *,
         exchangers: Exchangers | None = None,
+        protector: Protector | None = None,
         concurrency: int = CONCURRENCY,
         connections: int = CONNECTIONS,
         kept_s: float = KEPT_S,
     ) -> None:
-        """`exchangers` finds the servers of domains; without it nothing goes by MX."""
+        """`exchangers` finds the servers of domains; without it nothing goes by MX. `protector` finds how
+        each of them is to be protected; without it all are as their route says.
+        """
         self._dialer = dialer
         self._exchangers = exchangers
+        self._protector = protector
         self._concurrency = concurrency
         self._places = asyncio.Semaphore(connections)
         self._kept_s = kept_s
@@ -73,6 +78,8 @@ class Destinations:
         """
         if isinstance(hop, Mx):
             return await self._run_by_mx(hop, letter)
+        if self._protector is not None and self._protector.concerns(hop, letter.requiretls):
+            hop = await self._protector.of_hop(hop, letter.requiretls)
         return await self._run(hop, letter)
 
     async def probe(self, hop: Hop, probe: Probe) -> list[Answered]:
@@ -87,8 +94,14 @@ class Destinations:
             # a domain that takes no mail is what a server would have said to RCPT
             phase = Phase.RECIPIENT if found.reply.is_permanent else Phase.CONNECT
             return [Answered(Outcome(r, found.reply, phase, is_ours=True), None) for r in letter.recipients]
-        hosts = tuple(Host(name, mx.port, address=str(address)) for name, address in plan(found))
-        return await self._run(Relay(hosts, mx.tls, calling=mx.calling, pool=mx.pool), letter, hosts_max=MX_HOSTS)
+        planned = plan(found)
+        if self._protector is None:
+            hosts = tuple(Host(name, mx.port, address=str(address)) for name, address in planned)
+        else:
+            hosts = await self._protector.by_mx(mx, planned, letter.content, letter.requiretls)
+        return await self._run(
+            Relay(hosts, mx.tls, calling=mx.calling, pool=mx.pool, identity=mx.identity), letter, hosts_max=MX_HOSTS
+        )
 
     async def _run(self, hop: Hop, errand: Errand, *, hosts_max: int | None = None) -> list[Answered]:
         attempt = Attempt(errand, hosts_max=hosts_max)

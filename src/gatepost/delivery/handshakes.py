@@ -66,7 +66,7 @@ class Handshakes:
             context = self._context(protection, way)
             if context is None:
                 raise OSError("no TLS is configured here")
-            await stream.start_tls(context, server_side=False, server_hostname=host.name or None)
+            await stream.start_tls(context, server_side=False, server_hostname=_asked_for(protection, host))
         except (OSError, ValueError) as error:  # ValueError: a name that can't be one of a server, our certificate
             failure = no_tls(_trouble(error), "4.7.5", host, words(error))
             is_stale = way.trust is Trust.ANCHOR and self._anchors.pop(protection.records, None) is not None
@@ -76,7 +76,7 @@ class Handshakes:
     async def _learn(self, protection: Protection, stream: Stream, host: Host) -> NoTls:
         """Finds the authorities among the certificates the server shows; takes a connection for itself."""
         try:
-            shown = await glance(stream, self.contexts.glancing(), host.name or None)
+            shown = await glance(stream, self.contexts.glancing(), _asked_for(protection, host))
         except (OSError, ValueError) as error:
             return no_tls(Trouble.HANDSHAKE, "4.7.5", host, words(error))
         found = find_anchors(protection.records, shown)
@@ -118,6 +118,11 @@ class Handshakes:
         if all((one.selector, one.matching) == (0, 0) for one in authorities):  # whole: nothing has to be shown
             return find_anchors(authorities, ())
         return ()
+
+
+def _asked_for(protection: Protection, host: Host) -> str | None:
+    """The name said in SNI: with DANE that of the records (rfc7672#8.1)."""
+    return (protection.names[0] if protection.records and protection.names else host.name) or None
 
 
 def no_tls(trouble: Trouble, status: str, host: Host, why: str) -> NoTls:

@@ -36,6 +36,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.asked: Counter[tuple[str, str]] = Counter()
         self.over_tcp = 0
         self.ttl = _TTL
+        self.secure: set[str] = set()
+        """Domains whose names are answered as validated, and those below them."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -65,6 +67,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.asked[name.removesuffix("."), kind] += 1
         answer = dns.message.make_response(query)
         answer.flags |= dns.flags.RA
+        if any(f".{name}".endswith(f".{domain}.") for domain in self.secure):
+            answer.flags |= dns.flags.AD
         for _ in range(_CHAIN):
             alias = self.zone.get(name, {}).get("CNAME")
             if alias is None:
