@@ -11,7 +11,7 @@ import ast
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from inspect import cleandoc
@@ -20,15 +20,19 @@ from pathlib import Path
 from gatepost.hooks.bindings import DEFAULT_PRIORITY, HOUSE_PRIORITY, MAX_PRIORITY
 from gatepost.hooks.effects import EFFECTS, allowed_failures, legal_scopes
 from gatepost.hooks.notices import NOTICES
-from gatepost.hooks.stages import BY_OTHER_NAMES, STAGES, Event
-from gatepost.hooks.verdicts import VERDICTS, Refuse, Scope
+from gatepost.hooks.stages import BY_OTHER_NAMES, OUTBOUND, STAGES, Event
+from gatepost.hooks.verdicts import VERDICTS, Fail, Refuse, Scope
 
 DOCS = Path(__file__).parent
 SOURCE = DOCS.parent / "src" / "gatepost"
 
 TITLES = {
     1035: "Domain names: implementation and specification",
+    1428: "From just-send-8 to 8-bit SMTP and MIME",
+    1847: "multipart/signed and multipart/encrypted",
     1870: "SMTP: message size declaration",
+    1928: "SOCKS protocol version 5",
+    1929: "SOCKS 5: user name and password",
     2033: "Local Mail Transfer Protocol",
     2034: "SMTP: returning enhanced error codes",
     2045: "MIME, part one: format of message bodies",
@@ -39,30 +43,48 @@ TITLES = {
     2920: "SMTP: command pipelining",
     3030: "SMTP: large and binary messages (CHUNKING)",
     3207: "SMTP over TLS (STARTTLS)",
+    3461: "Delivery status notifications: SMTP extension",
     3463: "Enhanced mail system status codes",
     3464: "Delivery status notifications: format",
     3834: "Automatic responses to electronic mail",
     3848: "ESMTP and LMTP transmission types",
+    4035: "DNSSEC: protocol modifications",
     4616: "SASL PLAIN",
     4954: "SMTP: authentication",
+    5246: "TLS 1.2",
+    5280: "X.509 certificates",
     5321: "Simple Mail Transfer Protocol",
     5322: "Internet message format",
     5802: "SASL SCRAM",
+    6052: "IPv6 addressing of IPv4/IPv6 translators",
     6125: "Service identity within TLS",
     6152: "SMTP: 8-bit MIME transport",
+    6376: "DomainKeys Identified Mail (DKIM) signatures",
     6409: "Message submission for mail",
     6522: "multipart/report",
     6531: "SMTP: internationalised mail (SMTPUTF8)",
     6532: "Internationalised mail headers",
     6533: "Internationalised delivery status notifications",
-    6052: "IPv6 addressing of IPv4/IPv6 translators",
+    6698: "DANE: TLSA records",
+    6840: "DNSSEC: clarifications",
+    7218: "DANE: names of TLSA fields",
     7435: "Opportunistic security",
     7505: "Null MX",
+    7617: "HTTP: Basic authentication",
+    7671: "DANE: operation",
+    7672: "DANE for SMTP",
     7677: "SCRAM-SHA-256",
+    8058: "One-click unsubscribing",
     8265: "Preparing usernames and passwords",
+    8301: "DKIM: algorithms and key lengths",
     8305: "Happy Eyeballs",
     8446: "TLS 1.3",
+    8460: "SMTP: TLS reporting",
+    8461: "MTA Strict Transport Security",
+    8463: "DKIM: Ed25519",
     8601: "Authentication-Results",
+    8689: "SMTP: required TLS",
+    9110: "HTTP semantics",
     9422: "SMTP: limits",
 }
 _CITED = re.compile(r"\brfc(\d{3,5})#([0-9A-Za-z.]*[0-9A-Za-z])|\bRFC (\d{3,5})(?: ?§ ?([0-9.]*[0-9]))?")
@@ -181,7 +203,8 @@ Bindings are asked by priority: 0 first, {MAX_PRIORITY} last, {DEFAULT_PRIORITY}
 (routes, relaying, who exists) stands at {HOUSE_PRIORITY}. How to write one: [plugin-authors.md](plugin-authors.md).
 """
 
-_CONTENT = "hooks/stages.py"
+_EVENTS = ("hooks/stages.py", "hooks/outbound.py", "hooks/events.py")
+_COMMON = ("Event", "Transaction", "Outgoing", "Conversing")  # what has a table of its own
 
 
 def stages_page() -> str:
@@ -190,7 +213,7 @@ def stages_page() -> str:
 
 
 def _kinds() -> list[type]:
-    """Every verdict, in the order they are defined."""
+    """Every verdict, in the order they are written."""
     order = list(_classes("hooks/verdicts.py"))
     return sorted(VERDICTS, key=lambda kind: order.index(kind.__name__))
 
@@ -198,12 +221,19 @@ def _kinds() -> list[type]:
 def _matrix() -> Iterator[str]:
     yield "## Which verdict exists where\n"
     yield "`●` exists; anything else is a malformed answer and goes the way of the binding's `on_failure`.\n"
-    names = list(STAGES)
-    yield "| verdict | " + " | ".join(f"[{name}](#{name})" for name in names) + " |"
-    yield "|---|" + ":-:|" * len(names)
+    within = {name: stage for name, stage in STAGES.items() if stage not in OUTBOUND}
+    yield from _matrix_of(within)
+    yield "On the way out:\n"
+    yield from _matrix_of({name: stage for name, stage in STAGES.items() if stage in OUTBOUND})
+
+
+def _matrix_of(stages: Mapping[str, type[Event]]) -> Iterator[str]:
+    yield "| verdict | " + " | ".join(f"[{name}](#{name})" for name in stages) + " |"
+    yield "|---|" + ":-:|" * len(stages)
     for kind in _kinds():
-        marks = ("●" if (stage, kind) in EFFECTS else "" for stage in STAGES.values())
-        yield f"| `{kind.__name__}` | " + " | ".join(marks) + " |"
+        marks = ["●" if (stage, kind) in EFFECTS else "" for stage in stages.values()]
+        if any(marks):
+            yield f"| `{kind.__name__}` | " + " | ".join(marks) + " |"
     yield ""
 
 
@@ -211,18 +241,22 @@ def _stages() -> Iterator[str]:
     yield "## The stages, in the order of a session\n"
     for name, stage in STAGES.items():
         yield f"### {name}\n"
-        yield f"{docstring(_CONTENT, stage.__name__)}\n"
+        yield f"{docstring(_home(stage), stage.__name__)}\n"
         yield f"`event` is a `stages.{stage.__name__}`; it has {_inherited(stage)}.\n"
         own = [*_own_words(stage)]
         if own:
             yield from _words_table(own)
-        yield "| verdict | the client hears | the session | the mail |\n|---|---|---|---|"
+        other = "next server" if stage in OUTBOUND else "client"
+        yield f"| verdict | the {other} hears | the session | the mail |\n|---|---|---|---|"
         for kind in _kinds():
             if effect := EFFECTS.get((stage, kind)):
                 heard = effect.heard
+                mail = effect.mail
                 if kind is Refuse:
                     heard += f"; for a text alone {effect.code} {effect.status}"
-                row = (f"`{kind.__name__}`", heard, effect.after.value, effect.mail)
+                elif kind is Fail:
+                    mail += f"; for a text alone {effect.code} {effect.status}"
+                row = (f"`{kind.__name__}`", heard, effect.after.value, mail)
                 yield "| " + " | ".join(_cell(one) for one in row) + " |"
         yield ""
         failures = ", ".join(f"`{one}`" for one in allowed_failures(stage))
@@ -233,13 +267,26 @@ def _stages() -> Iterator[str]:
 
 def _own_words(stage: type[Event]) -> Iterator[Word]:
     for kind in reversed(stage.__mro__):
-        if kind.__name__ in _classes(_CONTENT) and kind.__name__ not in ("Event", "Transaction"):
-            yield from words(_CONTENT, kind.__name__, leave_out=("subjects",))
+        if kind is not object and kind.__name__ not in _COMMON:
+            yield from words(_home(kind), kind.__name__, leave_out=("subjects",))
+
+
+def _home(kind: type) -> str:
+    """The file in which an event's class is written."""
+    return next(file for file in _EVENTS if kind.__name__ in _classes(file))
 
 
 def _inherited(stage: type[Event]) -> str:
     everywhere = "[what every stage has](#every-event)"
     ancestors = {kind.__name__ for kind in stage.__mro__}
+    if "Conversing" in ancestors:
+        return f"{everywhere}, [what every outgoing stage has](#every-outgoing-event) and [what every command and reply\
+ has](#every-outgoing-command-and-reply)"
+    if "Outgoing" in ancestors and "Transaction" in ancestors:
+        return f"{everywhere}, [what every outgoing stage has](#every-outgoing-event) and [what every stage within a\
+ transaction has](#every-event-within-a-transaction)"
+    if "Outgoing" in ancestors:
+        return f"{everywhere} and [what every outgoing stage has](#every-outgoing-event)"
     if "Transaction" in ancestors:
         return f"{everywhere} and [what every stage within a transaction has](#every-event-within-a-transaction)"
     return everywhere
@@ -263,6 +310,13 @@ _SAID_BY = {
     "Discard": 'discard("reason")',
     "Take": 'take("reason")',
     "Hangup": 'hangup("text")',
+    "Send": 'send_line("MAIL FROM:<a@b.example>")',
+    "Skip": "skip()",
+    "Blob": 'send_octets(b"NOOP\\r\\n")',
+    "Repeat": "repeat()",
+    "Jump": 'jump("data")',
+    "Fail": 'fail("text"), fail(451, "4.7.1", "text")',
+    "EndSession": "end_session()",
 }
 
 
@@ -285,9 +339,12 @@ def _objects() -> Iterator[str]:
 
 
 _OBJECTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("Every event", "hooks/stages.py", "Event", ("turn", "transaction")),
-    ("Every event within a transaction", "hooks/stages.py", "Transaction", ()),
-    ("Recipients", "hooks/stages.py", "Recipients", ()),
+    ("Every event", "hooks/events.py", "Event", ("turn", "transaction")),
+    ("Every event within a transaction", "hooks/events.py", "Transaction", ()),
+    ("Every outgoing event", "hooks/outbound.py", "Outgoing", ()),
+    ("Every outgoing command and reply", "hooks/outbound.py", "Conversing", ()),
+    ("Recipients", "hooks/events.py", "Recipients", ()),
+    ("Call", "hooks/outbound.py", "Call", ()),
     ("Session", "hooks/session.py", "Session", ("patience", "standing", "holder")),
     ("Server", "hooks/session.py", "ServerView", ("clock",)),
     ("Facts", "hooks/ports.py", "Facts", ()),

@@ -33,8 +33,16 @@ VERDICTS = {
     "identity": v.Identity("ann"),
     "credentials": v.Credentials({}),
     "deny": v.Deny("no"),
+    "send": v.Send("NOOP"),
+    "skip": v.Skip(),
+    "blob": v.Blob(b"NOOP\r\n"),
+    "repeat": v.Repeat(),
+    "jump": v.Jump(v.Target.DATA),
+    "fail": v.Fail(Reply(550, "5.7.1", "not there")),
+    "end-session": v.EndSession("enough"),
 }
-STAGES = [stage for stage in stages.STAGES.values() if stage not in (stages.Auth, stages.Command, stages.Replying)]
+OTHERS = {stages.Auth, stages.Command, stages.Replying} | stages.AFTERWARDS | stages.OUTBOUND
+STAGES = [stage for stage in stages.STAGES.values() if stage not in OTHERS]
 COMMANDS = [
     (stages.Connect, None),
     (stages.Hello, "EHLO client.example"),

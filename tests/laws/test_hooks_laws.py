@@ -208,6 +208,13 @@ VERDICTS = st.one_of(
     st.builds(v.Identity, REASONS, st.one_of(st.none(), REASONS)),
     st.dictionaries(REASONS, st.one_of(REASONS, st.integers(), st.binary())).map(v.Credentials),
     REASONS.map(v.Deny),
+    REASONS.map(v.Send),
+    st.just(v.Skip()),
+    st.binary(max_size=8).map(v.Blob),
+    st.just(v.Repeat()),
+    st.sampled_from(v.Target).map(v.Jump),
+    st.one_of(REPLIES, REASONS).map(v.Fail),
+    st.one_of(REPLIES, REASONS).map(v.EndSession),
 )
 GARBAGE = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=8), st.binary(max_size=8)),

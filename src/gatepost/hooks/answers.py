@@ -42,7 +42,8 @@ def understand(
         verdict: Verdict = answer
         return verdict
     if known is None:
-        raise AnswerError(f'a verdict for each recipient is for "message" only, not "{stage.name}"')
+        where = ", ".join(f'"{one.name}"' for one in stages.STAGES.values() if one in stages.PER_RECIPIENT)
+        raise AnswerError(f'a verdict for each recipient is for {where} only, not "{stage.name}"')
     added = [edit.recipient for edit in edits if isinstance(edit, AddRecipient)]
     asked = {*subjects, *added}
     each: dict[Recipient, Verdict] = {}

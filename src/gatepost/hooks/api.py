@@ -24,9 +24,16 @@ from gatepost.hooks.verdicts import (
     Verdict,
     accept,
     discard,
+    end_session,
+    fail,
     hangup,
+    jump,
     quarantine,
     refuse,
+    repeat,
+    send_line,
+    send_octets,
+    skip,
     take,
     tempfail,
 )
@@ -49,6 +56,7 @@ class BindingWords(TypedDict, total=False):
     shadow: bool
     always: bool
     secrets: bool
+    pipelining: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +149,20 @@ __all__ = [
     "Verdict",
     "accept",
     "discard",
+    "end_session",
+    "fail",
     "hangup",
+    "jump",
     "on",
     "per_session",
     "per_transaction",
     "prepare",
     "quarantine",
     "refuse",
+    "repeat",
+    "send_line",
+    "send_octets",
+    "skip",
     "take",
     "tempfail",
 ]

@@ -54,6 +54,8 @@ class Binding:
     secrets: bool = False
     may_relay: bool = False
     verbatim: bool = False
+    pipelining: bool = False
+    """At `out-reply`: commands needn't wait for each other because of it."""
     breaker: Breaker | None = field(default=None, compare=False, repr=False)
     """Shared by all bindings of a plugin."""
     prepare: Callable[[Event], Any] | None = field(default=None, compare=False, repr=False)

@@ -49,7 +49,7 @@ class Dispatcher:
     async def ask(self, question: Question) -> Outcome:
         """Ask everybody concerned, the house among them. Raises only what ends the session itself."""
         outcome = Outcome(pending=question.pending)
-        if question.stage not in self.chains and question.stage is not stages.Message:
+        if question.stage not in self.chains and question.stage not in stages.PER_RECIPIENT:
             house = self._means.house
             if question.stage not in house.stages:
                 return outcome
@@ -61,7 +61,7 @@ class Dispatcher:
                 run.settle()
             return outcome
         subjects: Sequence[Recipient] | None = None
-        if question.stage is stages.Message and question.transaction is not None:
+        if question.stage in stages.PER_RECIPIENT and question.transaction is not None:
             subjects = question.transaction.recipients
         run = Run(self._means, question, outcome, subjects)
         chain = self.chains.get(question.stage, ())

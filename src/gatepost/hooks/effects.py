@@ -13,18 +13,27 @@ from gatepost.hooks import stages
 from gatepost.hooks.verdicts import (
     VERDICTS,
     Accept,
+    Blob,
     Converse,
     Credentials,
     Deny,
     Discard,
+    EndSession,
+    Fail,
     Hangup,
     Identity,
+    Jump,
     Proceed,
     Quarantine,
     Refuse,
+    Repeat,
     Respond,
     Scope,
+    Send,
+    Skip,
     Take,
+    Target,
+    is_line,
 )
 from gatepost.model import Reply
 
@@ -38,11 +47,18 @@ class After(Enum):
     SWALLOWING = "takes the rest of the content and throws it away"
     ENDED = "is ready for the next transaction"
     CLOSED = "is closed"
+    UNOPENED = "isn't opened; the next server there is, is tried"
+    QUITTING = "ends with QUIT"
+    REPEATS = "asks again, with the same command"
+    JUMPS = "goes on where the jump leads"
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What the sender hears, where the session stands afterwards, and what becomes of the mail."""
+    """What the other side hears, where the session stands afterwards, and what becomes of the mail.
+
+    The other side is the sender; on the way out, the next server.
+    """
 
     heard: str
     after: After
@@ -57,6 +73,18 @@ _STICKS_SESSION = "held, with every later message of the session"
 _STICKS_TRANSACTION = "held when it is complete"
 _GONE_SESSION = "thrown away, with every later message of the session"
 _GONE = "thrown away when it is complete"
+
+_NOTHING = "nothing"
+_REPORT = "nothing; a report, where the sender may have one"
+_REFUSED_LATE = "not delivered: reported, or held and the postmaster told; 4xx: asked again later"
+_WAITS = "waits for the next attempt"
+_FAILED_ALL = "all recipients fail with the reply; 4xx: they wait for the next attempt"
+_GOES = Effect("the command", After.ON)
+_ITS_LINE = Effect("its line", After.ON)
+_ITS_OCTETS = Effect("its octets", After.ON)
+_AGAIN = Effect("the command, once more", After.REPEATS)
+_JUMPED = Effect(_NOTHING, After.JUMPS, "who is passed over waits for the next attempt")
+_QUITS = Effect("QUIT", After.QUITTING, "whoever has no outcome waits for the next attempt, or has its reply")
 
 EFFECTS: dict[tuple[type[stages.Event], type], Effect] = {
     (stages.Connect, Proceed): _PASSED,
@@ -117,6 +145,61 @@ EFFECTS: dict[tuple[type[stages.Event], type], Effect] = {
     (stages.Replying, Proceed): _PASSED,
     (stages.Replying, Respond): Effect("its text, with a code of the same class", After.ON),
     (stages.Replying, Hangup): Effect("its reply", After.CLOSED),
+    (stages.Submitted, Proceed): Effect(_NOTHING, After.ON, "goes on to its delivery"),
+    (stages.Submitted, Refuse): Effect(_REPORT, After.ENDED, _REFUSED_LATE, 554, "5.7.1"),
+    (stages.Submitted, Quarantine): Effect(_NOTHING, After.ENDED, "held"),
+    (stages.Submitted, Discard): Effect(_NOTHING, After.ENDED, "thrown away"),
+    (stages.Submitted, Take): Effect(_NOTHING, After.ENDED, "the plugin's"),
+    (stages.Expanded, Proceed): Effect(_NOTHING, After.ON, "goes on to its delivery"),
+    (stages.Expanded, Refuse): Effect(_REPORT, After.ENDED, _REFUSED_LATE, 554, "5.7.1"),
+    (stages.Expanded, Quarantine): Effect(_NOTHING, After.ENDED, "held"),
+    (stages.Expanded, Discard): Effect(_NOTHING, After.ENDED, "thrown away"),
+    (stages.Expanded, Take): Effect(_NOTHING, After.ENDED, "the plugin's"),
+    (stages.OutSession, Proceed): Effect(_NOTHING, After.ON),
+    (stages.OutSession, Skip): Effect(_NOTHING, After.UNOPENED, _WAITS),
+    (stages.OutSession, Fail): Effect(_NOTHING, After.UNOPENED, _FAILED_ALL, 550, "5.7.1"),
+    (stages.OutMessage, Proceed): _GOES,
+    (stages.OutMessage, Send): _ITS_LINE,
+    (stages.OutMessage, Skip): Effect(_NOTHING, After.ENDED, _WAITS),
+    (stages.OutMessage, Fail): Effect(_NOTHING, After.ENDED, _FAILED_ALL, 550, "5.7.1"),
+    (stages.OutMessage, EndSession): _QUITS,
+    (stages.OutRecipient, Proceed): _GOES,
+    (stages.OutRecipient, Send): _ITS_LINE,
+    (stages.OutRecipient, Skip): Effect(_NOTHING, After.ON, "this recipient waits for the next attempt"),
+    (stages.OutRecipient, Blob): _ITS_OCTETS,
+    (stages.OutRecipient, Repeat): _AGAIN,
+    (stages.OutRecipient, Jump): _JUMPED,
+    (stages.OutRecipient, Fail): Effect(
+        _NOTHING, After.ON, "this recipient fails with the reply; 4xx: waits for the next attempt", 550, "5.7.1"
+    ),
+    (stages.OutRecipient, EndSession): _QUITS,
+    (stages.OutData, Proceed): _GOES,
+    (stages.OutData, Send): _ITS_LINE,
+    (stages.OutData, Skip): Effect("RSET", After.ENDED, _WAITS),
+    (stages.OutData, Blob): _ITS_OCTETS,
+    (stages.OutData, Repeat): _AGAIN,
+    (stages.OutData, Jump): _JUMPED,
+    (stages.OutData, Fail): Effect("RSET", After.ENDED, _FAILED_ALL, 554, "5.7.1"),
+    (stages.OutData, EndSession): _QUITS,
+    (stages.OutQuit, Proceed): _GOES,
+    (stages.OutQuit, Send): _ITS_LINE,
+    (stages.OutQuit, Skip): Effect(_NOTHING, After.CLOSED),
+    (stages.OutQuit, Blob): _ITS_OCTETS,
+    (stages.OutCommand, Proceed): _GOES,
+    (stages.OutCommand, Send): _ITS_LINE,
+    (stages.OutCommand, Skip): Effect(_NOTHING, After.ON, "as at the command's own stage"),
+    (stages.OutCommand, Blob): _ITS_OCTETS,
+    (stages.OutCommand, Repeat): _AGAIN,
+    (stages.OutCommand, Jump): _JUMPED,
+    (stages.OutCommand, Fail): Effect(_NOTHING, After.ON, "as at the command's own stage", 550, "5.7.1"),
+    (stages.OutCommand, EndSession): _QUITS,
+    (stages.OutReply, Proceed): Effect(_NOTHING, After.ON, "what the reply says"),
+    (stages.OutReply, Repeat): _AGAIN,
+    (stages.OutReply, Jump): _JUMPED,
+    (stages.OutReply, Fail): Effect(
+        _NOTHING, After.ON, "the recipient concerned, or all who wait for this reply, fail with it", 550, "5.7.1"
+    ),
+    (stages.OutReply, EndSession): _QUITS,
 }
 
 _SCOPES: dict[type[stages.Event], frozenset[Scope]] = {
@@ -133,6 +216,15 @@ _FAILURES: dict[type[stages.Event], tuple[str, ...]] = {
     stages.Auth: ("tempfail", "proceed", "refuse"),
     stages.Command: ("tempfail", "proceed", "refuse"),
     stages.Replying: ("proceed",),
+    stages.Submitted: ("tempfail", "proceed", "quarantine"),
+    stages.Expanded: ("tempfail", "proceed", "quarantine"),
+    stages.OutSession: ("tempfail", "proceed", "refuse"),
+    stages.OutMessage: ("tempfail", "proceed", "refuse"),
+    stages.OutRecipient: ("tempfail", "proceed", "refuse"),
+    stages.OutData: ("tempfail", "proceed", "refuse"),
+    stages.OutCommand: ("tempfail", "proceed", "refuse"),
+    stages.OutQuit: ("proceed",),
+    stages.OutReply: ("proceed",),
 }
 
 
@@ -166,6 +258,16 @@ def _wrong_fields(verdict: object) -> str | None:
             return f"no reply but {reply!r:.40}"
         case Hangup(reply) | Respond(reply) if not isinstance(reply, Reply):
             return f"no reply but {reply!r:.40}"
+        case Send(line) if not is_line(line):
+            return f"no command line but {line!r:.40}"
+        case Blob(data) if not (isinstance(data, bytes) and data):
+            return f"no octets but {data!r:.40}"
+        case Jump(to) if not isinstance(to, Target):
+            return f"no place to go on at but {to!r:.40}"
+        case Fail(reply) | EndSession(reply) if not isinstance(reply, Reply | str):
+            return f"no reply but {reply!r:.40}"
+        case Fail(Reply() as reply) | EndSession(Reply() as reply) if reply.code < 400:
+            return f"the code {reply.code}, which is no failure"
         case Quarantine(reason) | Discard(reason) | Take(reason) | Deny(reason) if not isinstance(reason, str):
             return f"no reason but {reason!r:.40}"
         case Converse(reply, lines, octets):

@@ -3,6 +3,8 @@
 Refuse, Discard, Take and Hangup end the chain: the first of them wins. Otherwise the gravest wins: Quarantine over
 Accept over Proceed; of two quarantines the first keeps its reason. So an Accept never undoes an earlier quarantine, and
 the order among bindings that don't end the chain doesn't matter for what becomes of the mail.
+
+On the way out Skip, Blob, Repeat, Jump, Fail and EndSession end the chain; of several Sends the last one's line goes.
 """
 
 from __future__ import annotations
@@ -10,22 +12,34 @@ from __future__ import annotations
 from gatepost.hooks.verdicts import (
     PROCEED,
     Accept,
+    Blob,
     Converse,
     Credentials,
     Deny,
     Discard,
+    EndSession,
+    Fail,
     Hangup,
     Identity,
+    Jump,
     Proceed,
     Quarantine,
     Refuse,
+    Repeat,
     Respond,
+    Send,
+    Skip,
     Take,
     Verdict,
 )
 
-_GRAVITY: dict[type, int] = {Proceed: 0, Accept: 1, Quarantine: 2}
-_ENDING = frozenset({Refuse, Discard, Take, Hangup, Respond, Converse, Identity, Credentials, Deny})
+_GRAVITY: dict[type, int] = {Proceed: 0, Accept: 1, Send: 1, Quarantine: 2}
+_ENDING = frozenset(
+    {
+        *(Refuse, Discard, Take, Hangup, Respond, Converse, Identity, Credentials, Deny),
+        *(Skip, Blob, Repeat, Jump, Fail, EndSession),
+    }
+)
 
 
 def ends_chain(verdict: Verdict) -> bool:
@@ -38,6 +52,8 @@ def graver(standing: Verdict, said: Verdict) -> Verdict:
     if said is PROCEED or ends_chain(standing):
         return standing
     if ends_chain(said):
+        return said
+    if type(said) is Send:
         return said
     return said if _GRAVITY[type(said)] > _GRAVITY[type(standing)] else standing
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,8 +22,8 @@ class Question:
     session: Session
     pending: Reply
     transaction: Transaction | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """The stage's own fields, by name."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The stage's own fields, by name; what plugins change about them is changed here."""
     size: int | None = None
     """Octets of the message, as far as known."""
 
@@ -33,7 +33,8 @@ _OK = Reply(250)
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a question. At `message` `each` holds every recipient's verdict; elsewhere it is empty."""
+    """What became of a question. `each` holds every recipient's verdict where the chain runs for each of them
+    (`message`, `submitted`, `expanded`); elsewhere it is empty."""
 
     verdict: Verdict = PROCEED
     by: str = "house"

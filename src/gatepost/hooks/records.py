@@ -12,18 +12,26 @@ from typing import Any
 from gatepost.hooks.verdicts import (
     PROCEED,
     Accept,
+    Blob,
     Converse,
     Credentials,
     Deny,
     Discard,
+    EndSession,
+    Fail,
     Hangup,
     Identity,
+    Jump,
     Proceed,
     Quarantine,
     Refuse,
+    Repeat,
     Respond,
     Scope,
+    Send,
+    Skip,
     Take,
+    Target,
     Verdict,
 )
 from gatepost.model import (
@@ -99,6 +107,21 @@ def plain_verdict(verdict: Verdict) -> dict[str, Any]:
             return {"say": "credentials", "keys": dict(keys)}
         case Deny(reason):
             return {"say": "deny", "reason": reason}
+        case Send(line):
+            return {"say": "send", "line": line}
+        case Skip():
+            return {"say": "skip"}
+        case Blob(data):
+            return {"say": "blob", "data": data}
+        case Repeat():
+            return {"say": "repeat"}
+        case Jump(to):
+            return {"say": "jump", "to": to.value}
+        case Fail(reply) | EndSession(reply):
+            word = "fail" if isinstance(verdict, Fail) else "end-session"
+            if isinstance(reply, str):
+                return {"say": word, "text": reply}
+            return {"say": word, "reply": plain_reply(reply)}
 
 
 def read_verdict(data: object) -> Verdict:
@@ -132,6 +155,24 @@ def read_verdict(data: object) -> Verdict:
             return Credentials(dict(keys))
         case {"say": "deny", "reason": str(reason)}:
             return Deny(reason)
+        case {"say": "send", "line": str(line)}:
+            return Send(line)
+        case {"say": "skip"}:
+            return Skip()
+        case {"say": "blob", "data": bytes(data)}:
+            return Blob(data)
+        case {"say": "repeat"}:
+            return Repeat()
+        case {"say": "jump", "to": "message" | "data" | "quit" as to}:
+            return Jump(Target(to))
+        case {"say": "fail", "text": str(text)}:
+            return Fail(text)
+        case {"say": "fail", "reply": reply}:
+            return Fail(read_reply(reply))
+        case {"say": "end-session", "text": str(text)}:
+            return EndSession(text)
+        case {"say": "end-session", "reply": reply}:
+            return EndSession(read_reply(reply))
         case _:
             raise RecordError(f"not a verdict: {str(data)[:80]}")
 

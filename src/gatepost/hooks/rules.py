@@ -11,12 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from gatepost.hooks.session import Session
+from gatepost.hooks.session import OutgoingSession, Session
 from gatepost.model import Path, Recipient, glob_matches
 
 _VERBS = {"ehlo": "ehlo", "helo": "ehlo", "mail": "mail", "mail from": "mail", "rcpt": "rcpt", "rcpt to": "rcpt"}
 _STAGE_VERBS = {"hello": {"ehlo"}, "sender": {"mail"}, "recipient": {"rcpt"}}
-_ENVELOPE_STAGES = {"data", "headers", "message"}
+_ENVELOPE_STAGES = {
+    *("data", "headers", "message", "submitted", "expanded"),
+    *("out-message", "out-recipient", "out-data", "out-command", "out-reply"),
+}
+_HOST_STAGES = {"out-session", "out-quit"}
+"""Where no message is known: of an outgoing session `ehlo` is the next server's name."""
 
 
 class RuleError(ValueError):
@@ -47,6 +52,8 @@ class Rule:
         """Whether the rule means anything at a stage."""
         if stage in _ENVELOPE_STAGES:
             return True
+        if stage in _HOST_STAGES:
+            return any(item.verb == "ehlo" for item in self.items)
         verbs = {item.verb for item in self.items}
         return stage == "command" or bool(verbs & _STAGE_VERBS.get(stage, set()))
 
@@ -95,6 +102,7 @@ class When:
     listeners: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     helo: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     authenticated: bool | None = None
     tls: bool | None = None
     size_from: int | None = None
@@ -109,20 +117,27 @@ class When:
             and (self.tls is None or (session.tls is not None) == self.tls)
             and (not self.users or any(glob_matches(user, (session.user or "").lower()) for user in self.users))
             and (not self.helo or any(glob_matches(name, session.helo.lower()) for name in self.helo))
+            and (not self.hosts or any(glob_matches(name, _next_host(session)) for name in self.hosts))
             and (self.size_from is None or (size is not None and size >= self.size_from))
             and (self.size_below is None or size is None or size < self.size_below)
         )
 
 
+def _next_host(session: Session) -> str:
+    """The next server's name, lower-case; "" in a session that sends to us."""
+    return session.host.lower() if isinstance(session, OutgoingSession) else ""
+
+
 _LONGEST_SIZE = 18  # digits
-_WHEN_KEYS = ("network", "listener", "authenticated", "tls", "user", "helo", "size")
+_WHEN_KEYS = ("network", "listener", "authenticated", "tls", "user", "helo", "host", "size")
 
 
 def parse_when(table: Mapping[str, object]) -> When | None:
     """The conditions of a table; None for an empty one. RuleError names the key that is wrong.
 
-    `network` (one or several CIDR blocks), `listener`, `user` and `helo` (names; `*` allowed in the last two),
-    `authenticated` and `tls` (true or false), `size` (octets: ">=1048576" or "<1048576").
+    `network` (one or several CIDR blocks), `listener`, `user`, `helo` and `host` (names; `*` allowed but in the first;
+    `host` is the next server's, so that it holds only on the way out), `authenticated` and `tls` (true or false),
+    `size` (octets: ">=1048576" or "<1048576").
     """
     values: dict[str, object] = {}
     for key, value in table.items():
@@ -135,6 +150,8 @@ def parse_when(table: Mapping[str, object]) -> When | None:
                 values["users"] = tuple(text.lower() for text in _texts(key, value))
             case "helo":
                 values["helo"] = tuple(text.lower() for text in _texts(key, value))
+            case "host":
+                values["hosts"] = tuple(text.lower() for text in _texts(key, value))
             case "authenticated" | "tls":
                 if not isinstance(value, bool):
                     raise RuleError(f"when.{key} is true or false, not {value!r}")

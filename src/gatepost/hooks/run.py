@@ -14,7 +14,8 @@ from gatepost.hooks import stages
 from gatepost.hooks.answers import AnswerError, Suspended, called, preparing, understand, without_secrets
 from gatepost.hooks.bindings import HOUSE_PRIORITY, Binding, OnFailure
 from gatepost.hooks.breaker import BreakerOpen
-from gatepost.hooks.effects import is_judging
+from gatepost.hooks.concern import BY_ENVELOPE, concerns
+from gatepost.hooks.effects import allowed_failures, is_judging
 from gatepost.hooks.fold import ends_chain, graver
 from gatepost.hooks.ports import Patience, Recorder
 from gatepost.hooks.questions import House, Outcome, Question
@@ -22,12 +23,23 @@ from gatepost.hooks.records import describe_edit, plain_verdict
 from gatepost.hooks.replies import success
 from gatepost.hooks.session import ServerView, Standing
 from gatepost.hooks.transaction import Snapshot
-from gatepost.hooks.verdicts import PROCEED, VERDICTS, Accept, Discard, Quarantine, Refuse, Scope, Verdict
-from gatepost.model import AddRecipient, Edit, Recipient, Reply
+from gatepost.hooks.verdicts import (
+    PROCEED,
+    VERDICTS,
+    Accept,
+    Discard,
+    Fail,
+    Quarantine,
+    Refuse,
+    Scope,
+    Send,
+    Verdict,
+)
+from gatepost.model import AddRecipient, ContentEdit, Edit, Recipient, Reply
 
 FAILED = Reply(451, "4.3.0", "a check couldn't be made, try again later")
-_TAKES_ENVELOPE = (stages.Data, stages.Headers, stages.Message)
-_TAKES_SUBJECTS = (stages.Headers, stages.Message)
+_TAKES_SUBJECTS = (stages.Headers, stages.Message, stages.Submitted, stages.Expanded, stages.OutMessage)
+_OF_ALL = (stages.Headers, stages.OutMessage)  # stages asked once about all recipients
 _UNASKED: tuple[Verdict, str] = (PROCEED, "house")
 
 
@@ -106,7 +118,7 @@ class Run:
         """Start every concerned binding's preparation at once; the questions still come in order."""
         self._prepared = {}
         for binding in chain:
-            if binding.prepare is not None and self._concerns(binding):
+            if binding.prepare is not None and concerns(binding, self.question):
                 looking = stages.Turn(binding.properties, 0.0, self._d.monotonic, is_open=False)
                 event = self._event(looking, binding, tuple(self.outcome.each))
                 self._prepared[id(binding)] = self._d.patience.spawn(preparing(binding.prepare, event))
@@ -151,8 +163,9 @@ class Run:
         if binding.shadow:
             self._begin_shadow(binding, subjects, now)
         elif now >= self._deadline:
-            self._count_for(subjects, Refuse(FAILED), binding)
-            self._record(binding, Refuse(FAILED), now, None, "not asked: the time for this question was over")
+            late = self._too_late()
+            self._count_for(subjects, late, binding)
+            self._record(binding, late, now, None, "not asked: the time for this question was over")
         else:
             return self._take_turn(binding, subjects, now)
         return None
@@ -177,11 +190,11 @@ class Run:
         subjects: Sequence[Recipient] = ()
         if self._each is not None:
             subjects = self._left
-        elif question.stage is stages.Headers and transaction is not None:
+        elif question.stage in _OF_ALL and transaction is not None:
             subjects = transaction.recipients
-        if (binding.rule is not None or binding.when is not None) and not self._concerns(binding):
+        if (binding.rule is not None or binding.when is not None) and not concerns(binding, question):
             return None
-        if binding.rule is not None and question.stage in _TAKES_ENVELOPE and transaction is not None:
+        if binding.rule is not None and question.stage in BY_ENVELOPE and transaction is not None:
             everyone = subjects if self._each is not None else transaction.recipients
             chosen = binding.rule.among(question.session.helo, transaction.sender, everyone)
             if not chosen:
@@ -219,9 +232,9 @@ class Run:
             turn.is_open = False
             verdict = understand(answer, binding.stage, subjects, self._each, turn.edits, self._d.never)
             if turn.edits:
-                self._check_edits(turn.edits, binding)
                 if self.question.transaction is None:
                     raise AnswerError("there is no transaction to change")
+                self._check_edits(turn.edits, binding)
                 self._apply(turn.edits)
         except BaseException as error:  # a plugin may raise anything; what ends the session goes on up
             turn.is_open = False
@@ -240,6 +253,10 @@ class Run:
             self.outcome.pending = success(self.outcome.pending, turn.said)
         if isinstance(event, stages.Hello):
             self.question.facts["capabilities"][:] = event.capabilities
+        elif isinstance(event, stages.OutSession):
+            self.question.facts["call"] = event.call
+        if type(verdict) is Send:
+            self.question.facts["line"] = verdict.line
         if isinstance(verdict, dict):
             for recipient, one in verdict.items():
                 self._count_for((recipient,), one, binding)
@@ -296,24 +313,11 @@ class Run:
             question.session, self._d.server, self.outcome.pending, turn, question.transaction, **facts
         )
 
-    def _concerns(self, binding: Binding) -> bool:
-        question = self.question
-        if binding.when is not None and not binding.when.holds(question.session, question.size):
-            return False
-        rule = binding.rule
-        if rule is None or question.stage in _TAKES_ENVELOPE:
-            return True
-        if question.stage is stages.Hello:
-            return rule.fits_hello(question.facts["helo"])
-        if question.stage is stages.Sender:
-            return question.transaction is not None and rule.fits_sender(question.transaction.sender)
-        if question.stage is stages.Recipient:
-            return rule.fits_recipient(question.facts["recipient"])
-        if question.stage is stages.Command:
-            return rule.fits_verb(str(question.facts.get("line", "")).partition(" ")[0])
-        return False
-
     def _check_edits(self, edits: Sequence[Edit], binding: Binding) -> None:
+        if self.question.stage in stages.OUTBOUND:
+            if not all(isinstance(edit, ContentEdit) for edit in edits):
+                raise AnswerError("on the way out sender and recipients can't be changed; bind to submitted or message")
+            return
         if binding.may_relay:
             return
         for edit in edits:
@@ -393,15 +397,24 @@ class Run:
             case OnFailure.PROCEED:
                 verdict = PROCEED
             case OnFailure.REFUSE:
-                verdict = Refuse("a check couldn't be made")
+                why_not = "a check couldn't be made"
+                verdict = Fail(why_not) if self.question.stage in stages.OUTBOUND else Refuse(why_not)
             case OnFailure.QUARANTINE:
                 verdict = Quarantine(f"{binding.plugin} failed")
             case _:
-                verdict = Refuse(FAILED)
+                verdict = self._not_now()
         self._d.recorder.failed(self.question.session.id, binding.plugin, binding.stage.name, error)
         self._count_for(subjects, verdict, binding)
         why = "its time was over" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"[:200]
         self._record(binding, verdict, began, None, f"failed: {why}")
+
+    def _not_now(self) -> Verdict:
+        """What a failed hook comes to where nothing else was chosen: later."""
+        return Fail(FAILED) if self.question.stage in stages.OUTBOUND else Refuse(FAILED)
+
+    def _too_late(self) -> Verdict:
+        """What a hook comes to whose turn came after the time; a stage where nothing can be put off goes on."""
+        return self._not_now() if "tempfail" in allowed_failures(self.question.stage) else PROCEED
 
     def settle(self) -> None:
         """What sticks: quarantine and discard before `message` wait for the commit; a refused RCPT changes nothing."""
@@ -467,8 +480,10 @@ class Run:
         }
         if question.transaction is not None:
             facts["transaction"] = question.transaction.ticket.number
-        if question.stage is stages.Recipient:
-            facts["recipient"] = question.facts["recipient"].address
+        if (recipient := question.facts.get("recipient")) is not None:
+            facts["recipient"] = recipient.address
+        if question.stage in stages.OUTBOUND:
+            facts["host"] = question.session.helo
         return facts
 
 

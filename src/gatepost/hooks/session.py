@@ -6,7 +6,7 @@ once, so that idle sessions hold none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,7 +15,7 @@ from gatepost.hooks.ports import Clock, Facts, Patience
 from gatepost.model import Peer, Tls
 
 if TYPE_CHECKING:
-    from gatepost.hooks.stages import Event
+    from gatepost.hooks.events import Event
 
 T = TypeVar("T")
 
@@ -100,6 +100,18 @@ class Session:
     def spawn(self, work: Coroutine[Any, Any, T]) -> Any:
         """Run work beside the session, in a task of its own; its failure is logged, its result is the task's."""
         return self.patience.spawn(work)
+
+
+@dataclass(slots=True, eq=False)
+class OutgoingSession(Session):
+    """One connection to a next server, as plugins see it. `peer` is that server, `listener` empty; `helo` is its name,
+    so that rules and conditions find it under the word they have for the other side.
+    """
+
+    host: str = ""
+    """The next server's name; its address where it has none."""
+    capabilities: Mapping[str, str] = field(default_factory=dict)
+    """What it offers: EHLO keywords, upper-case, with their parameters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,113 +1,26 @@
 """The moments plugins are asked about. A stage's class is its documentation: `docs/stages.md` is generated from here.
 
-An event is what one binding sees of one question. It is made anew for each binding and sealed when the binding has
-answered or its time is over; what a sealed event is asked to change raises EventClosed. Changes are recorded as edits
-and count only if the answer does.
+The stages of a session that sends to us, and those after its 250; what is asked on the way out is in `hooks.outbound`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
-from gatepost.hooks.session import ServerView, Session
-from gatepost.hooks.transaction import Transaction as TransactionState
-from gatepost.model import (
-    AddHeader,
-    AddRecipient,
-    AddressError,
-    ChangeSender,
-    ContentEdit,
-    DeleteHeader,
-    Edit,
-    Path,
-    RemoveRecipient,
-    Reply,
-    Split,
+from gatepost.hooks.events import E, Event, EventClosed, Recipients, Transaction, Turn, WithContent
+from gatepost.hooks.outbound import (
+    OutCommand,
+    OutData,
+    OutMessage,
+    OutQuit,
+    OutRecipient,
+    OutReply,
+    OutSession,
 )
-from gatepost.model import Message as MessageView
+from gatepost.model import Path
 from gatepost.model import Recipient as Rcpt
-
-E = TypeVar("E", bound="Event")
-NOTE_LIMIT = 200  # characters of one note
-
-
-class EventClosed(RuntimeError):
-    """The hook has answered, or its time is over: the event takes no more changes."""
-
-
-@dataclass(slots=True, eq=False)
-class Turn:
-    """One binding's turn at one question: what it may use, and what it has said besides its verdict."""
-
-    properties: Any
-    deadline: float
-    """On the monotonic clock, in seconds."""
-    monotonic: Callable[[], float]
-    edits: list[Edit] = field(default_factory=list)
-    notes: dict[str, str] | None = None
-    said: str | None = None
-    is_open: bool = True
-    prepared: Awaitable[Any] | None = None
-
-    def record(self, edit: Edit) -> None:
-        """Remember an edit; EventClosed once the turn is over."""
-        if not self.is_open:
-            raise EventClosed("this event is closed: its hook has answered, or its time was over")
-        self.edits.append(edit)
-
-
-@dataclass(eq=False)
-class Event:
-    """What every stage has."""
-
-    name: ClassVar[str] = ""
-    session: Session
-    """The connection."""
-    server: ServerView
-    """The server: its name, clock, ledger and resolver."""
-    reply: Reply
-    """What would be said now, if nobody objected; from priority 24576 on, after the house."""
-    turn: Turn = field(repr=False)
-    transaction: TransactionState | None = field(default=None, repr=False)
-
-    @property
-    def properties(self) -> Any:
-        """The binding's properties: a mapping, or the dataclass its plugin declares."""
-        return self.turn.properties
-
-    @property
-    def remaining_s(self) -> float:
-        """Seconds left to answer."""
-        return max(0.0, self.turn.deadline - self.turn.monotonic())
-
-    @property
-    def prepared(self) -> Awaitable[Any]:
-        """What the hook's own `prepare` function is finding out; awaiting it gives its result."""
-        if self.turn.prepared is None:
-            raise LookupError("this hook has no prepare function")
-        return self.turn.prepared
-
-    def note(self, **facts: object) -> None:
-        """Facts for the trace; shown by `explain`."""
-        self._check_open()
-        said = {key: str(value)[:NOTE_LIMIT] for key, value in facts.items()}
-        if self.turn.notes is None:
-            self.turn.notes = said
-        else:
-            self.turn.notes.update(said)
-
-    def say(self, text: str) -> None:
-        """The text of the positive reply. Code and status stay."""
-        self._check_open()
-        if not isinstance(text, str):
-            raise TypeError(f"a reply's text is a str, not {type(text).__name__}")
-        self.turn.said = text
-
-    def _check_open(self) -> None:
-        if not self.turn.is_open:
-            raise EventClosed("this event is closed: its hook has answered, or its time was over")
 
 
 @dataclass(eq=False)
@@ -143,39 +56,6 @@ class Auth(Event):
 
 
 @dataclass(eq=False)
-class Transaction(Event):
-    """What every stage within a transaction has."""
-
-    @property
-    def sender(self) -> Path:
-        """The reverse-path; falsy for the null sender."""
-        return self._state.sender
-
-    @property
-    def recipients(self) -> Recipients:
-        """The recipients accepted so far; at `message` those this binding is asked about."""
-        return Recipients(self)
-
-    def add_header(self, name: str, value: str) -> None:
-        """Add a header field at the end; kept until the content is there, dropped with the transaction."""
-        self.turn.record(AddHeader(name, value))
-
-    def delete_header(self, name: str) -> None:
-        """Delete every header field of that name that the client sends or an earlier plugin added."""
-        self.turn.record(DeleteHeader(name))
-
-    def change_sender(self, address: str) -> None:
-        """Another reverse-path; "" is the null sender. AddressError if it isn't an address."""
-        self.turn.record(ChangeSender(Path.parse(address)))
-
-    @property
-    def _state(self) -> TransactionState:
-        if self.transaction is None:
-            raise LookupError(f"{type(self).__name__} was asked without a transaction")
-        return self.transaction
-
-
-@dataclass(eq=False)
 class Sender(Transaction):
     """MAIL: the reverse-path is known. A refusal leaves the session as it was."""
 
@@ -201,37 +81,18 @@ class Data(Transaction):
 
 
 @dataclass(eq=False)
-class _WithContent(Transaction):
-    subjects: tuple[Rcpt, ...] = ()
-
-    @property
-    def message(self) -> MessageView:
-        """The content as this binding sees it: with the edits of the bindings before it, and its own."""
-        if self._view is None:
-            content = self._state.content
-            if content is None:
-                raise LookupError("there is no content yet")
-            self._view = content.view(self._earlier_edits(), self.turn.record)
-        return self._view
-
-    def _earlier_edits(self) -> list[ContentEdit]:
-        return list(self._state.edits)
-
-    _view: MessageView | None = field(default=None, repr=False)
-
-
-@dataclass(eq=False)
-class Headers(_WithContent):
+class Headers(WithContent):
     """The header section has arrived; `message` ends with it. A refusal is remembered and said at end-of-data."""
 
     name: ClassVar[str] = "headers"
 
 
 @dataclass(eq=False)
-class Message(_WithContent):
+class Message(WithContent):
     """End-of-data, before the 250: the last moment at which the sender hears a refusal. Asked about each recipient."""
 
     name: ClassVar[str] = "message"
+    can_split: ClassVar[bool] = True
 
 
 @dataclass(eq=False)
@@ -262,92 +123,40 @@ class Replying(Event):
     name: ClassVar[str] = "reply"
 
 
-class Recipients:
-    """The recipients as one binding sees them. Changes are edits: they count if the binding's answer does."""
+@dataclass(eq=False)
+class Submitted(WithContent):
+    """A message was accepted, its 250 said; aliases and lists aren't expanded yet. Asked once for each message, when
+    delivery first takes it up, and once more after a crash or a failure. A refusal is reported to the sender.
+    """
 
-    __slots__ = ("_event",)
-
-    def __init__(self, event: Transaction) -> None:
-        self._event = event
-
-    def _all(self) -> list[Rcpt]:
-        event = self._event
-        found = list(event.subjects) if isinstance(event, _WithContent) else list(event._state.recipients)
-        for edit in event.turn.edits:
-            match edit:
-                case AddRecipient(recipient):
-                    if recipient not in found:
-                        found.append(recipient)
-                case RemoveRecipient(recipient):
-                    if recipient in found:
-                        found.remove(recipient)
-                case _:
-                    pass
-        return found
-
-    def __iter__(self) -> Iterator[Rcpt]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def __contains__(self, recipient: object) -> bool:
-        return recipient in self._all()
-
-    def add(self, address: str) -> Rcpt:
-        """One more recipient, who must have a route open to this client, unless the binding `may_relay`.
-
-        AddressError if it isn't an address.
-        """
-        path = Path.parse(address, bare_postmaster=True)
-        if not path:
-            raise AddressError("nobody can't be a recipient")
-        recipient = Rcpt(path)
-        self._event.turn.record(AddRecipient(recipient))
-        return recipient
-
-    def remove(self, recipient: Rcpt) -> None:
-        """One recipient less; the sender isn't told."""
-        self._event.turn.record(RemoveRecipient(recipient))
-
-    def replace(self, recipient: Rcpt, *addresses: str) -> None:
-        """These instead of that one."""
-        self.remove(recipient)
-        for address in addresses:
-            self.add(address)
-
-    def split(self, group: Iterable[Rcpt]) -> MessageView:
-        """A message of their own for these recipients: what is changed on it concerns only them. Only at `message`."""
-        event = self._event
-        if not isinstance(event, Message) or event._state.content is None:
-            raise LookupError("recipients can be split only at the message stage")
-        members = tuple(group)
-        own: list[ContentEdit] = []
-        split_edits = _SplitEdits(event.turn, members, own)
-        return event._state.content.view(event._earlier_edits(), split_edits.record)
+    name: ClassVar[str] = "submitted"
+    can_split: ClassVar[bool] = True
 
 
-class _SplitEdits:
-    """Keeps one Split in the turn up to date with the edits made on the group's own message."""
+@dataclass(eq=False)
+class Expanded(WithContent):
+    """As `submitted`, after aliases and lists are expanded: these recipients are whom it is delivered to."""
 
-    def __init__(self, turn: Turn, members: tuple[Rcpt, ...], own: list[ContentEdit]) -> None:
-        self._turn, self._members, self._own = turn, members, own
-        self._at = len(turn.edits)
-        turn.record(Split(members, ()))
-
-    def record(self, edit: Edit) -> None:
-        if not self._turn.is_open:
-            raise EventClosed("this event is closed: its hook has answered, or its time was over")
-        if not isinstance(edit, ContentEdit):
-            raise TypeError("only the content can differ within one message")
-        self._own.append(edit)
-        self._turn.edits[self._at] = Split(self._members, tuple(self._own))
+    name: ClassVar[str] = "expanded"
+    can_split: ClassVar[bool] = True
 
 
 STAGES: dict[str, type[Event]] = {
-    stage.name: stage for stage in (Connect, Hello, Auth, Sender, Recipient, Data, Headers, Message, Command, Replying)
+    stage.name: stage
+    for stage in (
+        *(Connect, Hello, Auth, Sender, Recipient, Data, Headers, Message, Command, Replying),
+        *(Submitted, Expanded),
+        *(OutSession, OutMessage, OutRecipient, OutData, OutQuit, OutCommand, OutReply),
+    )
 }
 """Every stage there is, by the name that settings use, in the order of a session."""
+
+PER_RECIPIENT = frozenset({Message, Submitted, Expanded})
+"""Where the chain runs for each recipient."""
+AFTERWARDS = frozenset({Submitted, Expanded})
+"""What is asked after the 250, of a message that is in the spool."""
+OUTBOUND = frozenset({OutSession, OutMessage, OutRecipient, OutData, OutQuit, OutCommand, OutReply})
+"""What is asked in sessions with next servers."""
 
 BY_OTHER_NAMES = {
     "connection": "connect",
@@ -374,6 +183,18 @@ BY_OTHER_NAMES = {
     "oninboundcommand": "command",
     "onsmtpinboundcommand": "command",
     "onarrival": "message",
+    "ontransportsubmission": "submitted",
+    "onprecategorize": "submitted",
+    "onpostcategorize": "expanded",
+    "onsessionstart": "out-session",
+    "onmessagestart": "out-message",
+    "onperrecipient": "out-recipient",
+    "onbeforedata": "out-data",
+    "onsessionend": "out-quit",
+    "onserverresponse": "out-reply",
+    "onsmtpserverresponse": "out-reply",
+    "onoutboundcommand": "out-command",
+    "onsmtpoutboundcommand": "out-command",
 }
 """What other servers call our stages."""
 
@@ -385,3 +206,39 @@ def stage_named(name: str) -> type[Event]:
     if ours := BY_OTHER_NAMES.get(name.lower()):
         raise LookupError(f'there is no stage "{name}"; it is called "{ours}" here')
     raise LookupError(f'there is no stage "{name}"; there are: {", ".join(STAGES)}')
+
+
+__all__ = [
+    "AFTERWARDS",
+    "BY_OTHER_NAMES",
+    "OUTBOUND",
+    "PER_RECIPIENT",
+    "STAGES",
+    "Auth",
+    "Command",
+    "Connect",
+    "Data",
+    "E",
+    "Event",
+    "EventClosed",
+    "Expanded",
+    "Headers",
+    "Hello",
+    "Message",
+    "OutCommand",
+    "OutData",
+    "OutMessage",
+    "OutQuit",
+    "OutRecipient",
+    "OutReply",
+    "OutSession",
+    "Recipient",
+    "Recipients",
+    "Replying",
+    "Sender",
+    "Submitted",
+    "Transaction",
+    "Turn",
+    "WithContent",
+    "stage_named",
+]

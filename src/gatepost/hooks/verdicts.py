@@ -108,11 +108,72 @@ class Deny:
     reason: str = ""
 
 
+class Target(Enum):
+    """Where an outgoing transaction goes on after a Jump."""
+
+    MESSAGE = "message"
+    """At its end: whoever has no outcome waits for the next attempt, and the session is ready for another message."""
+    DATA = "data"
+    """At DATA: recipients that weren't named yet are left out."""
+    QUIT = "quit"
+    """At QUIT: whoever has no outcome waits for the next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """This line instead of the command that would go out; the bindings that are asked later see it as the command."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Leave this out: the host, the message, the recipient or the command. Whoever has no outcome by it waits for the
+    next attempt.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """These octets instead of the command, as they are; the reply to them counts as the command's."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Say the command once more; the question comes again with it, at most ten times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Go on at another place of the transaction."""
+
+    to: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """This reply is the outcome of the recipient asked about, or of all who have none: 4xx waits for the next attempt,
+    5xx is for good. A plain text stands for "with the stage's own code".
+    """
+
+    reply: Reply | str
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """Say QUIT and nothing more; this reply is the outcome of whoever has none. A plain text: they wait."""
+
+    reply: Reply | str = ""
+
+
 Judging = Proceed | Accept | Refuse | Quarantine | Discard | Take | Hangup
 Commanding = Proceed | Respond | Converse | Refuse | Hangup
 Replying = Proceed | Respond | Hangup
 Authenticating = Proceed | Identity | Credentials | Deny | Refuse
-Verdict = Judging | Commanding | Authenticating
+Sending = Proceed | Send | Skip | Blob | Repeat | Jump | Fail | EndSession
+Verdict = Judging | Commanding | Authenticating | Sending
 Answer = Verdict | Mapping[Recipient, Verdict] | None
 
 PROCEED = Proceed()
@@ -172,3 +233,66 @@ def take(reason: str = "") -> Take:
 def hangup(text: str = "", /, *, code: int = 421, status: str = "4.7.0") -> Hangup:
     """Say this and close the connection."""
     return Hangup(Reply(code, status, text or "closing the connection"))
+
+
+def send_line(line: str) -> Send:
+    """Send this line instead of the command. ValueError for what isn't one line."""
+    if not is_line(line):
+        raise ValueError("a command is one line, without control characters")
+    return Send(line)
+
+
+def skip() -> Skip:
+    """Leave out what is asked about: the host, the message, the recipient, the command. It may be tried again later."""
+    return Skip()
+
+
+def send_octets(data: bytes) -> Blob:
+    """Send these octets instead of the command, as they are, CRLF included."""
+    return Blob(data)
+
+
+def repeat() -> Repeat:
+    """Say the command once more."""
+    return Repeat()
+
+
+def jump(to: Literal["message", "data", "quit"]) -> Jump:
+    """Go on elsewhere: at the end of this message, at DATA, or at QUIT. ValueError for another place."""
+    return Jump(Target(to))
+
+
+@overload
+def fail(text: str, /) -> Fail: ...
+@overload
+def fail(code: int, status: str, text: str, /) -> Fail: ...
+def fail(code: int | str, status: str = "", text: str = "", /) -> Fail:
+    """Decide what becomes of a recipient, or of all: a code (4xx: try again later, 5xx: for good), an enhanced status
+    that agrees with it, and a text; or a text alone, for good.
+
+    Raises ValueError where code and status don't agree.
+    """
+    if isinstance(code, str):
+        return Fail(code)
+    if not 400 <= code <= 599:
+        raise ValueError(f"a failure has a code between 400 and 599, not {code}")
+    return Fail(Reply(code, status, text))
+
+
+def end_session(text: str = "") -> EndSession:
+    """Say QUIT to the next server; whoever has no outcome yet waits for the next attempt."""
+    return EndSession(text)
+
+
+MOST_LINE = 2048  # octets of a command line that a plugin may send, without CRLF
+
+
+def is_line(text: object) -> bool:
+    """Whether a text can be sent as one command line (attack I1)."""
+    return (
+        isinstance(text, str)
+        and bool(text)
+        and len(text.encode("utf-8", "replace")) <= MOST_LINE
+        and not any(c < " " or c in "\x7f\x85\u2028\u2029" for c in text)
+        and not any("\ud800" <= c <= "\udfff" for c in text)
+    )
