@@ -10,7 +10,7 @@ or for none goes in one message, to the next host only as a whole.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatepost.content.headers import read_section
 from gatepost.delivery.connection import Connection, Unreachable
@@ -84,10 +84,13 @@ Errand = Letter | Probe
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A recipient's outcome, and which host it came from; None where there was none to ask."""
+    """A recipient's outcome, and which host it came from; None where there was none to ask. With `rest_s` nobody was
+    asked: every host is left alone for now, the first of them for so long (s).
+    """
 
     outcome: Outcome
     host: Host | None
+    rest_s: float | None = None
 
 
 Take = Callable[[], Awaitable[Connection | Unreachable]]
@@ -126,6 +129,21 @@ class Attempt:
         """The host can't be reached, as others have just found out."""
         self._note_unreachable(host, why)
         self._waiting = self._whom_to_ask_elsewhere()
+
+    def put_off(self, host: Host, why: Reply, rest_s: float) -> None:
+        """The host isn't asked before `rest_s` seconds are over. Whoever waits may be offered to others."""
+        for recipient in self._waiting:
+            earlier = self._answers.get(recipient)
+            if earlier is None:
+                self._answers[recipient] = Answered(Outcome(recipient, why, Phase.CONNECT, is_ours=True), host, rest_s)
+            elif earlier.rest_s is not None:
+                self._answers[recipient] = replace(earlier, rest_s=min(earlier.rest_s, rest_s))
+
+    def forgive(self, host: Host, rest_s: float) -> None:
+        """What the host has just failed at isn't held against anybody: it has too much to do with us already."""
+        for recipient, answer in self._answers.items():
+            if answer.host is host and answer.outcome.is_ours and answer.outcome.reply.code // 100 == 4:
+                self._answers[recipient] = replace(answer, rest_s=rest_s)
 
     def _whom_to_ask_elsewhere(self) -> list[Recipient]:
         recipients = self._errand.recipients
