@@ -162,7 +162,9 @@ class Fetcher:
         assert isinstance(client, AsyncClient)
         host = f"[{address}]" if address.version == 6 else str(address)
         url = f"https://{host}:{self._port}{_PATH}"
-        asked = client.stream("GET", url, headers={"Host": name}, extensions={"sni_hostname": name})
+        asked = client.stream(
+            "GET", url, headers={"Host": name, "Accept-Encoding": "identity"}, extensions={"sni_hostname": name}
+        )
         async with asked as response:
             if response.status_code != 200:  # rfc8461#3.3: redirects MUST NOT be followed
                 raise FetchFailed(f"{name} has answered {response.status_code} instead of a policy")
@@ -170,7 +172,7 @@ class Fetcher:
             if kind != "text/plain":  # rfc8461#3.2
                 raise PolicyInvalid(f"{name} has sent {kind or 'something untyped'} instead of text/plain")
             text = bytearray()
-            async for piece in response.aiter_bytes(8192):
+            async for piece in response.aiter_raw(8192):
                 text += piece
                 if len(text) > MAX_OCTETS:
                     raise PolicyInvalid(f"{name} has sent more than {MAX_OCTETS} octets")
