@@ -6,15 +6,31 @@ from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_network
 from pathlib import Path as File
 
+from gatepost.app.settings.proxying import ProxyUrl
 from gatepost.app.settings.root import Settings
-from gatepost.app.settings.routes import SMTP_PORT, Route
-from gatepost.delivery.route import Action, Calling, Discard, Host, Lmtp, Maildir, Mx, Relay, Security
+from gatepost.app.settings.routes import SMTP_PORT, Deliver, Route
+from gatepost.delivery.route import (
+    DIRECTLY,
+    Action,
+    Calling,
+    Discard,
+    Host,
+    Lmtp,
+    Maildir,
+    Mx,
+    Pool,
+    Relay,
+    Rotation,
+    Security,
+)
 from gatepost.delivery.route import Route as DeliveryRoute
 from gatepost.delivery.route import Routes as DeliveryRoutes
 from gatepost.hooks.questions import Question
 from gatepost.model import AddressError, Path, Recipient, Reply
+from gatepost.model.senders import Senders
 from gatepost.serving.house import Existence, Gate, HandOver, OpenTo
 from gatepost.wire.smtp.client_events import Credentials
+from gatepost.wire.socks import Proxy
 
 NO_SUCH_USER = Reply(550, "5.1.1", "there is no such user here")
 Known = Callable[[Path], Awaitable[bool]]
@@ -55,8 +71,11 @@ def gates(
         open_to = OpenTo.ANYONE if route.for_whom == "anyone" else OpenTo.AUTHENTICATED
         networks = () if isinstance(route.for_whom, str) else tuple(ip_network(str(net)) for net in route.for_whom)
         to = "" if over is None else ", ".join(map(str, hop(route).hosts))
-        made += [Gate(pattern, open_to, networks, exists, over, to) for pattern in route.match]
-    if not any(gate.match == "*" and gate.open_to is OpenTo.ANYONE and gate.exists is None for gate in made):
+        made += [Gate(pattern, open_to, networks, exists, over, to, _senders(route)) for pattern in route.match]
+    if not any(
+        gate.match == "*" and gate.open_to is OpenTo.ANYONE and gate.exists is None and gate.senders is None
+        for gate in made
+    ):
         made[:0] = [
             Gate("postmaster", OpenTo.ANYONE) if "@" not in pattern else Gate(pattern, OpenTo.ANYONE)
             for pattern in _postmasters(settings)
@@ -68,15 +87,16 @@ def delivery_routes(settings: Settings) -> DeliveryRoutes:
     """What delivery does with whose mail. The postmaster's goes to his maildrop where no route says otherwise; that
     every domain is to be found by MX doesn't, since his is this one.
     """
-    routes = [DeliveryRoute(tuple(route.match), _action(route)) for route in settings.route]
+    proxy = settings.delivery.proxy
+    routes = [DeliveryRoute(tuple(route.match), _action(route, proxy), _senders(route)) for route in settings.route]
     by_mx = (at for at, route in enumerate(routes) if isinstance(route.action, Mx))
     routes.insert(next(by_mx, len(routes)), DeliveryRoute(tuple(_postmasters(settings)), Maildir()))
     return DeliveryRoutes(routes)
 
 
-def hop(route: Route) -> Relay | Lmtp:
-    """The next server of a relay or lmtp route; RouteError for one that has none."""
-    action = _action(route)
+def hop(route: Route, proxy: ProxyUrl | None = None) -> Relay | Lmtp:
+    """The next server of a relay or lmtp route; RouteError for one that has none. `proxy` is [delivery]'s."""
+    action = _action(route, proxy)
     if not isinstance(action, Relay | Lmtp):
         raise RouteError(
             f'the route for {", ".join(route.match)} has no next server to ask; deliver = "relay HOST:PORT"'
@@ -88,7 +108,32 @@ def _postmasters(settings: Settings) -> Iterable[str]:
     return ("postmaster@", f"postmaster@{settings.hostname}")
 
 
-def _action(route: Route) -> Action:
+def _senders(route: Route) -> Senders | None:
+    return Senders(tuple(route.senders)) if route.senders else None
+
+
+def callings(deliver: Deliver, default: ProxyUrl | None = None) -> tuple[Calling, ...]:
+    """Every way a route may call its servers, at least one. `default` is the proxy of routes that name none."""
+    proxy = _proxy(deliver.proxy, default if deliver.by in {"relay", "mx"} else None)
+    if deliver.pool:
+        return tuple(
+            Calling(tuple(map(str, one.source or ())), one.helo, proxy if one.proxy is None else _proxy(one.proxy))
+            for one in deliver.pool
+        )
+    families = [[str(one) for one in deliver.source or () if one.version == version] for version in (6, 4)]
+    count = max(map(len, families)) or 1
+    return tuple(
+        Calling(tuple(family[at % len(family)] for family in families if family), deliver.helo, proxy)
+        for at in range(count)
+    )
+
+
+def _proxy(said: ProxyUrl | str | None, default: ProxyUrl | None = None) -> Proxy | None:
+    chosen = default if said is None else said
+    return chosen.proxy if isinstance(chosen, ProxyUrl) else None
+
+
+def _action(route: Route, proxy: ProxyUrl | None) -> Action:
     deliver = route.deliver
     auth = None
     if deliver.user is not None and deliver.password is not None:
@@ -96,22 +141,24 @@ def _action(route: Route) -> Action:
     hosts = tuple(Host(endpoint.host, endpoint.port) for endpoint in deliver.hosts)
     if deliver.socket is not None:
         hosts = (Host(socket=str(deliver.socket)),)
-    calling = Calling(helo=deliver.helo)
+    ways = callings(deliver, proxy)
+    calling, pool = (ways[0], None) if len(ways) == 1 else (DIRECTLY, Pool(ways, Rotation(deliver.rotation)))
     match deliver.by:
         case "maildir":
             return Maildir()
         case "discard":
             return Discard()
         case "relay":
-            return Relay(hosts, Security(deliver.tls), auth, calling)
+            return Relay(hosts, Security(deliver.tls), auth, calling, pool)
         case "lmtp":
-            return Lmtp(hosts, Security(deliver.tls), auth, calling)
+            return Lmtp(hosts, Security(deliver.tls), auth, calling, pool)
         case "mx":
             return Mx(
                 port=deliver.port or SMTP_PORT,
                 tls=Security(deliver.tls),
                 calling=calling,
                 allow_private=deliver.allow_private,
+                pool=pool,
             )
 
 

@@ -25,4 +25,4 @@ def check_reloadable(before: Settings, after: Settings) -> None:
         raise NeedsRestart(f"{' and '.join(keys)} {verb} only with a restart")
 
 
-_FIXED = ("hostname", "data", "workers", "run_as", "delivery", "trace", "spool", "user")
+_FIXED = ("hostname", "data", "workers", "run_as", "dns", "delivery", "trace", "spool", "user")

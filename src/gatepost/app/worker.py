@@ -20,7 +20,7 @@ from gatepost.app.gates import delivery_routes, gates, hop
 from gatepost.app.generation import Generation, Surroundings, make_generation
 from gatepost.app.next_server import CallAhead, HandOvers
 from gatepost.app.observing import Observer, Say, session_facts
-from gatepost.app.ourselves import exchangers
+from gatepost.app.ourselves import exchangers, resolver
 from gatepost.app.reloading import check_reloadable
 from gatepost.app.sending import Listeners, Sending
 from gatepost.app.settings.root import Listener, Settings
@@ -34,7 +34,6 @@ from gatepost.net import Stream, listen
 from gatepost.net.certificates import Certificates, Pair, client_context
 from gatepost.net.listener import Listener as NetListener
 from gatepost.net.mx import Exchangers
-from gatepost.net.resolver import Resolver
 from gatepost.plugins.host.launched import Starters
 from gatepost.plugins.loaded import Loaded
 from gatepost.serving.limits import SessionCounter, SessionLimits
@@ -99,7 +98,7 @@ class Worker:
         self.following = Listeners()
         self._starters = starters or Starters()
         self._patience = LoopPatience()
-        self._resolver = Resolver()
+        self._resolver = resolver(settings)
         self._sessions: dict[Reception, Generation] = {}
         self._all_ended = asyncio.Event()
         self._listening: list[NetListener] = []
@@ -193,8 +192,8 @@ class Worker:
         made = gates(
             settings,
             known=self.stores.users.exists,
-            ask=lambda route: ahead.existence(hop(route)),
-            hand_over=lambda route: over.pair(hop(route)),
+            ask=lambda route: ahead.existence(hop(route, settings.delivery.proxy)),
+            hand_over=lambda route: over.pair(hop(route, settings.delivery.proxy)),
         )
         around = self._around
         certificates = self.certificates

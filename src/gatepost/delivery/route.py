@@ -8,7 +8,8 @@ from enum import Enum
 from hashlib import blake2b
 
 from gatepost.delivery.security import Protection, Security
-from gatepost.model import Path
+from gatepost.model import NULL_PATH, Path
+from gatepost.model.senders import Senders
 from gatepost.net.certificates import Pair
 from gatepost.wire.smtp.client_events import Credentials
 from gatepost.wire.socks import Proxy
@@ -164,6 +165,8 @@ class Route:
 
     match: tuple[str, ...]
     action: Action
+    senders: Senders | None = None
+    """Whose mail alone takes it; None: everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +175,16 @@ class Routes:
 
     routes: Sequence[Route]
 
-    def find(self, path: Path) -> Route | None:
-        """The route for a recipient, by MX to its own domain; None if nobody takes its mail."""
+    def find(self, path: Path, sender: Path = NULL_PATH, user: str | None = None) -> Route | None:
+        """The route for a recipient of this sender's and authenticated user's mail, by MX to the recipient's own
+        domain; None if nobody takes its mail.
+        """
         for route in self.routes:
+            if route.senders is not None and not route.senders.fit(sender, user):
+                continue
             for pattern in route.match:
                 if pattern == "*" or path.matches(pattern):
                     if isinstance(route.action, Mx):
-                        return Route(route.match, replace(route.action, domain=path.domain))
+                        return replace(route, action=replace(route.action, domain=path.domain))
                     return route
         return None

@@ -1,8 +1,9 @@
 """Empties the spool: takes what is due, gives each entry to a task, settles what came of it.
 
-Strategy: leases bound what is in hand; the next look at the spool is made when something was committed, a task has
-ended, or the next entry falls due. A task groups its entry's recipients by what their routes say and asks each
-destination once. While reception is busy only a part of the places is used.
+Strategy: leases bound what is in hand, and are given by turns (store.lanes); the next look at the spool is made when
+something was committed, a task has ended, or the next entry falls due. A task groups its entry's recipients by what
+their routes say and asks each destination once. Where nobody was asked, since the destination is left alone, it was no
+attempt. While reception is busy only a part of the places is used.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from gatepost.delivery.attempt import Letter
@@ -20,6 +21,8 @@ from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
 from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Mx, Relay, Routes
 from gatepost.delivery.schedule import Schedule
 from gatepost.delivery.settlement import Result, Settlement, postpone, settle
+from gatepost.delivery.suspension import AGAIN_S, suspended
+from gatepost.delivery.ways import Ways
 from gatepost.model import Recipient, Reply
 from gatepost.store import Entry, Fate, Spool, SpoolError
 from gatepost.wire.smtp.client_events import Outcome, Phase
@@ -27,6 +30,8 @@ from gatepost.wire.smtp.client_events import Outcome, Phase
 log = logging.getLogger("gatepost.delivery")
 
 _SHORTEST_S = 0.05  # a pause, so that an entry that is due but can't be read isn't asked for without end
+_SPREAD = 0.1  # the part of a rest over which those who waited for its end come back
+_LONGEST_SPREAD_S = 300.0
 _BUSY_S = 1.0  # how often it is looked whether reception is still busy
 _GIVING_UP = frozenset({Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.CONTENT, Phase.END_OF_DATA})
 _NO_ROUTE = Reply(451, "4.4.4", "no route takes mail for this recipient")
@@ -75,7 +80,9 @@ class Runner:
         self._observer = observer
         self._clock = clock
         self._chance = chance
-        self._schedule = schedule or Schedule()
+        self.schedule = schedule or Schedule()
+        """May be replaced while it runs."""
+        self._ways = Ways(routes, destinations)
         self._limits = limits or Limits()
         self._is_reception_busy = is_reception_busy
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,10 +94,15 @@ class Runner:
     async def run(self) -> None:
         """Deliver until stopped (or cancelled, which leaves attempts under way to `stop`)."""
         self._spool.on_commit = self.wake
+        self.sort()
         while not self._is_stopping:
             self._wake.clear()
             if not await self._take():
                 await self._sleep()
+
+    def sort(self) -> None:
+        """Routes or allowances may be others now: look anew at where everybody's mail goes."""
+        self._spool.sort_by(self._ways.of)
 
     def wake(self) -> None:
         """Look at the spool again: something may have become due, or reception has gone quiet."""
@@ -116,7 +128,7 @@ class Runner:
         if self._is_full:
             return False
         try:
-            entries = await self._spool.due(self._clock(), free)
+            entries = await self._spool.due(self._clock(), free, leaves_room=True)
         except SpoolError as error:
             log.error("the spool can't be read: %s", error)
             return False
@@ -134,8 +146,11 @@ class Runner:
     async def _sleep(self) -> None:
         pause = self._limits.longest_sleep_s
         if self._free() > 0:  # else a task that ends will wake us
-            due = self._spool.next_due()
-            pause = pause if due is None else min(pause, max(due - self._clock(), _SHORTEST_S))
+            due, now = self._spool.next_due(), self._clock()
+            if due is not None and due <= now and self._tasks:
+                self._is_full = True  # whose turn it would be has its share already
+            elif due is not None:
+                pause = min(pause, max(due - now, _SHORTEST_S))
         if self._is_reception_busy():
             pause = min(pause, _BUSY_S)
         alarm = asyncio.get_running_loop().call_later(pause, self._wake.set)
@@ -159,25 +174,49 @@ class Runner:
             raise
         # from here on the lease ends with the settlement only: given back, the entry would be delivered once more
         settlement = self._decide(entry, results)
-        await self._settle(entry, settlement)
+        rest_s = _rest_s(results) if settlement.next_attempt is not None else None
+        if rest_s is not None:
+            settlement = self._put_off(entry, settlement, rest_s)
+        await self._settle(entry, settlement, counted=rest_s is None)
         self._tell(entry, settlement)
 
     def _decide(self, entry: Entry, results: Sequence[Result]) -> Settlement:
         now, chance = self._clock(), self._chance()
+        schedule = self.schedule
         try:
-            return settle(entry, results, now=now, chance=chance, schedule=self._schedule, policy=self._policy)
+            schedule = schedule.for_entry(entry, self._destinations.allowances)
+            return settle(entry, results, now=now, chance=chance, schedule=schedule, policy=self._policy)
         except Exception:
             log.exception("the settlement of %s has failed inside; it waits", entry.id)
-            return postpone(results, now=now, schedule=self._schedule)
+            return postpone(results, now=now, schedule=schedule)
+
+    def _put_off(self, entry: Entry, settlement: Settlement, rest_s: float) -> Settlement:
+        """The next attempt when the destination may be called again, a little spread, and not behind the end."""
+        now = self._clock()
+        end = entry.since + self.schedule.for_entry(entry, self._destinations.allowances).expire_s
+        spread = self._chance() * min(_SPREAD * rest_s, _LONGEST_SPREAD_S)
+        return replace(settlement, next_attempt=max(now, min(now + rest_s + spread, end)))
 
     async def _attempt(self, entry: Entry) -> list[Result]:
+        suspensions = self._destinations.suspensions
+        if not suspensions:
+            return await self._attempt_for(entry, entry.envelope.recipients)
+        asked, results = [], []
+        for recipient in entry.envelope.recipients:
+            if (name := suspensions.covers((recipient.domain,))) is None:
+                asked.append(recipient)
+            else:
+                results.append(Result(recipient, Fate.LATER, suspended(name), None, is_ours=True, rest_s=AGAIN_S))
+        return results + (await self._attempt_for(entry, asked) if asked else [])
+
+    async def _attempt_for(self, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
         groups: dict[Action | None, list[Recipient]] = {}
         routes = self._routes()
-        for recipient in entry.envelope.recipients:
-            route = routes.find(recipient.path)
+        for recipient in recipients:
+            route = routes.find(recipient.path, entry.envelope.sender, entry.authenticated)
             groups.setdefault(None if route is None else route.action, []).append(recipient)
         if len(groups) == 1:
-            [(action, recipients)] = groups.items()
+            [action] = groups
             return await self._carry_out(action, entry, recipients)
         async with asyncio.TaskGroup() as together:
             tasks = [
@@ -220,7 +259,8 @@ class Runner:
         return Result(recipient, Fate.DONE)
 
     async def _send(self, hop: Hop | Mx, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
-        answers = await self._destinations.deliver(hop, Letter.of(entry.envelope, recipients, entry.content))
+        letter = Letter.of(entry.envelope, recipients, entry.content)
+        answers = await self._destinations.deliver(hop, letter, may_wait=True)
         return [
             Result(
                 answer.outcome.recipient,
@@ -228,11 +268,12 @@ class Runner:
                 answer.outcome.reply,
                 answer.host,
                 answer.outcome.is_ours,
+                answer.rest_s,
             )
             for answer in answers
         ]
 
-    async def _settle(self, entry: Entry, settlement: Settlement) -> None:
+    async def _settle(self, entry: Entry, settlement: Settlement, *, counted: bool = True) -> None:
         """Until it is durable: what was delivered must not be delivered again because a disk is full for a while."""
         pause = self._limits.settle_again_s
         while True:
@@ -243,6 +284,7 @@ class Runner:
                     next_attempt=settlement.next_attempt,
                     held=settlement.held,
                     deposits=settlement.deposits,
+                    counted=counted,
                 )
                 return
             except SpoolError as error:
@@ -256,6 +298,10 @@ class Runner:
             match result.fate:
                 case Fate.DONE:
                     self._observer.delivered(entry, result.recipient, reply, result.host)
+                case Fate.LATER if (
+                    result.rest_s is not None and entry.said.get(result.recipient.address) == result.said
+                ):
+                    pass  # it was told when it was heard first
                 case Fate.LATER:
                     due = settlement.next_attempt or 0.0
                     self._observer.deferred(entry, result.recipient, reply or _BUG, due, result.host)
@@ -263,6 +309,13 @@ class Runner:
                     self._observer.bounced(entry, result.recipient, reply or _BUG, settlement.told.value, result.host)
                 case _:
                     assert_never(result.fate)
+
+
+def _rest_s(results: Sequence[Result]) -> float | None:
+    """How long to wait where nobody of those still waiting was asked; None where somebody was."""
+    rests = [result.rest_s for result in results if result.fate is Fate.LATER]
+    asked = [rest for rest in rests if rest is None]
+    return None if asked or not rests else min(rest for rest in rests if rest is not None)
 
 
 def _fate(outcome: Outcome) -> Fate:

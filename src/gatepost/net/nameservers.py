@@ -12,6 +12,7 @@ import dns.name
 import dns.resolver
 from dns.asyncresolver import Resolver as Stub
 from dns.message import Message
+from dns.nameserver import Do53Nameserver
 
 from gatepost.net.answers import Found, NotFound, ResolverError, TemporaryFailure, plain
 
@@ -24,12 +25,17 @@ class NameServers:
     """Asks the given servers, or the system's; what an answer means never depends on an earlier one."""
 
     def __init__(
-        self, addresses: Sequence[str], port: int, timeout_s: float, lifetime_s: float, trust_ad: bool = False
+        self,
+        addresses: Sequence[str | tuple[str, int]],
+        port: int,
+        timeout_s: float,
+        lifetime_s: float,
+        trust_ad: bool = False,
     ) -> None:
         self._stub = Stub(configure=not addresses)
         if addresses:
-            self._stub.nameservers = [*addresses]
-            self._stub.port = port
+            each = ((one, port) if isinstance(one, str) else one for one in addresses)
+            self._stub.nameservers = [Do53Nameserver(address, at) for address, at in each]
         self._stub.timeout, self._stub.lifetime = timeout_s, lifetime_s
         self.is_trusted = trust_ad or all(map(_is_loopback, self._stub.nameservers))
         """Whether AD is believed: it says nothing where somebody on the way can set it."""
@@ -56,7 +62,7 @@ class NameServers:
 
 def _is_loopback(server: object) -> bool:
     try:
-        return ip_address(str(server)).is_loopback
+        return ip_address(str(getattr(server, "address", server))).is_loopback
     except ValueError:
         return False
 

@@ -30,21 +30,24 @@ __all__ = [
     "Zone",
 ]
 
+SHORTEST_S = 1.0  # one that says less still serves whoever asks in the same moment
 LONGEST_S = 86_400.0  # no answer is kept for more than a day, whatever it says
+LARGEST = 16 * 1024  # characters of an answer that is kept; what is larger is asked for again
 
 
 class Resolver(Answers):
     """Asks name servers. At most `size` answers are kept and `at_once` questions are out; belongs to one event loop.
 
-    `nameservers` are addresses (the system's without them), each asked for `timeout_s`, all tries together for
-    `lifetime_s` seconds. That an answer is validated is believed where all of them are loopback addresses, or where
-    `trust_ad` says that nobody stands between (rfc4035#4.9.3).
+    `nameservers` are addresses, with their ports or without (the system's, where there are none), each asked for
+    `timeout_s`, all tries together for `lifetime_s` seconds. That an answer is validated is
+    believed where all of them are loopback addresses, or where `trust_ad` says that nobody stands between
+    (rfc4035#4.9.3).
     """
 
     def __init__(
         self,
         *,
-        nameservers: Sequence[str] = (),
+        nameservers: Sequence[str | tuple[str, int]] = (),
         port: int = 53,
         timeout_s: float = 2.0,
         lifetime_s: float = 8.0,
@@ -93,7 +96,9 @@ class Resolver(Answers):
     async def _ask(self, question: tuple[str, str]) -> Found | ResolverError:
         async with self._turns:
             answer, keep_s = await self._nameservers().ask(*question)
-        self._known[question] = (self._clock() + min(keep_s, LONGEST_S), answer)
+        if isinstance(answer, Found) and sum(map(len, answer.records)) > LARGEST:
+            return answer
+        self._known[question] = (self._clock() + min(max(keep_s, SHORTEST_S), LONGEST_S), answer)
         self._known.move_to_end(question)
         if len(self._known) > self._size:
             self._known.popitem(last=False)

@@ -16,7 +16,8 @@ from gatepost.hooks.questions import Question
 from gatepost.hooks.session import Session
 from gatepost.hooks.transaction import Transaction
 from gatepost.hooks.verdicts import PROCEED, Refuse, Verdict
-from gatepost.model import Blob, Envelope, Recipient, Reply, glob_matches
+from gatepost.model import NULL_PATH, Blob, Envelope, Path, Recipient, Reply, glob_matches
+from gatepost.model.senders import Senders
 
 
 class OpenTo(Enum):
@@ -47,6 +48,8 @@ class Gate:
     """Set where the next server is asked while the sender waits (`handover = "before-reply"`)."""
     to: str = ""
     """Who that next server is, for the record."""
+    senders: Senders | None = None
+    """Whose mail alone goes through it; None: everybody's."""
 
     _local: str = field(init=False, repr=False, compare=False, default="*")
     _domain: str = field(init=False, repr=False, compare=False, default="*")
@@ -97,10 +100,10 @@ class GateHouse:
         self._has_room = has_room
         """Whether a message of so many octets (0: not announced) can be stored."""
 
-    def gate_for(self, recipient: Recipient) -> Gate | None:
-        """The first gate that takes the recipient."""
+    def gate_for(self, recipient: Recipient, sender: Path = NULL_PATH, user: str | None = None) -> Gate | None:
+        """The first gate that takes the recipient of this sender's and authenticated user's mail."""
         for gate in self.gates:
-            if gate.takes(recipient):
+            if gate.takes(recipient) and (gate.senders is None or gate.senders.fit(sender, user)):
                 return gate
         return None
 
@@ -114,13 +117,18 @@ class GateHouse:
 
     def admits(self, session: Session, recipient: Recipient) -> str | None:
         """Why a plugin can't add this recipient for this session; None if it can."""
-        gate = self.gate_for(recipient)
-        if gate is None:
-            return "it has no route"
-        return None if gate.is_open_for(session) else "its route isn't open to this client"
+        for gate in self.gates:
+            if not gate.takes(recipient):
+                continue
+            if not gate.is_open_for(session):
+                return "its route isn't open to this client"
+            if gate.senders is None:  # a plugin may change the sender yet: each gate it could be has to be open
+                return None
+        return "it has no route"
 
     def _recipient(self, question: Question, may_relay: bool) -> Verdict | Awaitable[Verdict]:
-        gate = self.gate_for(question.facts["recipient"])
+        sender = NULL_PATH if question.transaction is None else question.transaction.sender
+        gate = self.gate_for(question.facts["recipient"], sender, question.session.user)
         if gate is None or not (may_relay or gate.is_open_for(question.session)):
             return Refuse(NO_RELAY)
         if gate.exists is None:

@@ -330,9 +330,12 @@ class Mailing:
             refused_by = next((d.by for d in made.decisions.values() if d.reply is made.refusal), "house")
             self._say_to_all(made.refusal, refused_by, size)
             return
-        over = {one: to for one in made.decisions if (to := taker(place, one))} if hands_over else {}
+        whose = (transaction.sender, session.user)
+        over = {one: to for one in made.decisions if (to := taker(place, one, *whose))} if hands_over else {}
         handed = await self._hand_over(made, over, content) if over and content is not None else None
-        said_by = {} if handed is None else {"handed_over": next_server_of(place, made.having(Fate.QUEUE), over)}
+        said_by = (
+            {} if handed is None else {"handed_over": next_server_of(place, made.having(Fate.QUEUE), over, *whose)}
+        )
         if handed is not None and not handed.is_positive:
             self._say_to_all(handed, said_by["handed_over"], size)
             return
@@ -496,5 +499,6 @@ class Mailing:
 
     def _is_like_the_first(self, recipient: Recipient) -> bool:
         """Whether one reply at end-of-data can be true for this recipient and for the first."""
-        place, transaction, helo, heard = self._place, self._open, self._session.helo, self._heard
-        return not heard or are_alike(place, helo, transaction, heard[0], recipient, heard_singly=self._is_heard_singly)
+        place, session, transaction, heard = self._place, self._session, self._open, self._heard
+        singly = self._is_heard_singly
+        return not heard or are_alike(place, session, transaction, heard[0], recipient, heard_singly=singly)

@@ -12,30 +12,33 @@ from dataclasses import replace
 from gatepost.hooks import stages
 from gatepost.hooks.session import Session
 from gatepost.hooks.transaction import Transaction
-from gatepost.model import Recipient
+from gatepost.model import Path, Recipient
 from gatepost.serving.house import HandOver
 from gatepost.serving.place import Disagreement, Place
 
 
-def taker(place: Place, recipient: Recipient) -> HandOver | None:
-    """Who is given the recipient's mail while the sender waits; None where it is queued."""
+def taker(place: Place, recipient: Recipient, sender: Path, user: str | None) -> HandOver | None:
+    """Who is given the recipient's mail while its sender waits; None where it is queued."""
     if not place.house.hands_over:
         return None
-    gate = place.house.gate_for(recipient)
+    gate = place.house.gate_for(recipient, sender, user)
     return None if gate is None else gate.hand_over
 
 
-def next_server_of(place: Place, queued: Iterable[Recipient], over: Container[Recipient]) -> str:
+def next_server_of(
+    place: Place, queued: Iterable[Recipient], over: Container[Recipient], sender: Path, user: str | None
+) -> str:
     """Who has answered in our place about a message that was handed over, for the record."""
-    gate = next((place.house.gate_for(recipient) for recipient in queued if recipient in over), None)
+    gate = next((place.house.gate_for(recipient, sender, user) for recipient in queued if recipient in over), None)
     return "the next server" if gate is None else f"the next server {gate.to}".rstrip()
 
 
 def are_alike(
-    place: Place, helo: str, transaction: Transaction, first: Recipient, other: Recipient, *, heard_singly: bool
+    place: Place, session: Session, transaction: Transaction, first: Recipient, other: Recipient, *, heard_singly: bool
 ) -> bool:
     """Whether one reply can be true for both."""
-    if taker(place, first) != taker(place, other):
+    sender, user = transaction.sender, session.user
+    if taker(place, first, sender, user) != taker(place, other, sender, user):
         return False
     if heard_singly or place.policy.recipients_disagree is not Disagreement.ONE_POLICY:
         return True
@@ -47,7 +50,7 @@ def are_alike(
             rule = binding.rule
             if rule is None or binding.shadow:
                 continue
-            if len(rule.among(helo, transaction.sender, (first, other))) == 1:
+            if len(rule.among(session.helo, transaction.sender, (first, other))) == 1:
                 return False
     return True
 

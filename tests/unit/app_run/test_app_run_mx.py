@@ -10,7 +10,6 @@ from ipaddress import ip_address
 import pytest
 
 from gatepost import Server
-from gatepost.app import worker as worker_module
 from gatepost.app.gates import delivery_routes
 from gatepost.app.ourselves import comes_back
 from gatepost.app.settings import Settings
@@ -65,7 +64,7 @@ def test_which_connections_come_back_to_us(address: str, port: int, ours: bool) 
     assert comes_back(ip_address(address), port, [("0.0.0.0", 25), ("192.0.2.1", 2525)]) is ours
 
 
-async def test_from_settings_to_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_from_settings_to_the_wire() -> None:
     zone: Zone = {
         "d.example": {"MX": ["10 mx.isp.example."]},
         "mx.isp.example": {"A": ["127.0.0.21"]},
@@ -81,11 +80,11 @@ async def test_from_settings_to_the_wire(monkeypatch: pytest.MonkeyPatch) -> Non
             told[str(facts["to"])] = f"{kind} {str(facts['reply'])[:10]}"
             heard.set()
 
-    async with name_server(zone) as (resolver, _), Peer(polite(), at="127.0.0.21") as peer:
-        monkeypatch.setattr(worker_module, "Resolver", lambda: resolver)
+    async with name_server(zone) as (_, names), Peer(polite(), at="127.0.0.21") as peer:
         mx = {"by": "mx", "port": peer.host.port, "allow_private": True}
         route = {"match": "*", "deliver": mx, "for": ["127.0.0.0/8"]}
-        server = Server(listen=f"127.0.0.1:{peer.host.port}", hostname="gate.example", route=[route])
+        dns = {"servers": f"127.0.0.1:{names.port}"}
+        server = Server(listen=f"127.0.0.1:{peer.host.port}", hostname="gate.example", route=[route], dns=dns)
         async with server:
             server._running.say = say
             to = ["ann@d.example", "bob@d.example", "x@loop.example", "y@null.example"]

@@ -36,6 +36,7 @@ class NameServer(asyncio.DatagramProtocol):
         self.asked: Counter[tuple[str, str]] = Counter()
         self.over_tcp = 0
         self.ttl = _TTL
+        self.port = 0
         self.secure: set[str] = set()
         """Domains whose names are answered as validated, and those below them."""
 
@@ -108,7 +109,7 @@ async def name_server(zone: Zone, **options: Any) -> AsyncIterator[tuple[Resolve
     """A name server, and a resolver that asks it."""
     server = NameServer(zone)
     tcp = await asyncio.start_server(server.serve_tcp, "127.0.0.1", 0)
-    port = tcp.sockets[0].getsockname()[1]
+    server.port = port = tcp.sockets[0].getsockname()[1]
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, ("127.0.0.1", port))
     how: dict[str, Any] = {"timeout_s": 0.2, "lifetime_s": 0.5, **options}
     resolver = Resolver(nameservers=["127.0.0.1"], port=port, **how)

@@ -273,7 +273,7 @@ async def _accepts_everything(settings: Settings, route: Route, domain: str) -> 
     try:
         async with asyncio.timeout(_ANSWER_S):
             return await CallAhead(servers, MemoryLedger(time.time), settings.hostname).accepts_everything(
-                hop(route), domain
+                hop(route, settings.delivery.proxy), domain
             )
     except TimeoutError:
         return None

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
+from gatepost.app.settings.name_servers import Dns
 from gatepost.app.settings.origins import Origins
 from gatepost.app.settings.plugins import Plugin
 from gatepost.app.settings.routes import Route
@@ -137,6 +138,7 @@ class Settings(Section):
         default=(), description="Where mail goes; the first that matches wins, no route is a refusal."
     )
     delivery: Delivery = Field(default=Delivery(), description="How accepted mail leaves.")
+    dns: Dns = Field(default=Dns(), description="How names are looked up.")
     trace: Trace = Field(default=Trace(), description="The record of decisions.")
     spool: Spool = Field(default=Spool(), description="Where accepted mail rests.")
     user: tuple[User, ...] = Field(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from gatepost.app.settings.origins import Written
+from gatepost.app.settings.proxying import OwnProxy, Sources
 from gatepost.app.settings.sections import Section
 from gatepost.app.settings.units import (
     AnyPath,
@@ -33,6 +34,9 @@ from gatepost.app.settings.units import (
     shown,
     wrong,
 )
+from gatepost.model import AddressError
+from gatepost.model.path import parse_domain
+from gatepost.model.senders import NULL
 
 SMTP_PORT = 25
 LMTP_PORT = 24
@@ -81,6 +85,30 @@ def _show_recipients(value: RecipientsFrom) -> str:
 _TEXTS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 
 
+class Caller(Section):
+    """One of several ways to call a server."""
+
+    source: Sources | None = Field(
+        default=None, description="The address to call from; one of IPv4 and one of IPv6 may stand together."
+    )
+    helo: Text | None = Field(default=None, description="The name said in EHLO from there, if not the server's own.")
+    proxy: OwnProxy | None = Field(default=None, description="The proxy on the way, if not the route's.")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Caller:
+        versions = [source.version for source in self.source or ()]
+        if len(set(versions)) < len(versions):
+            wrong(
+                "two addresses of one family are two callers",
+                at=("source",),
+                mend='pool = [{ source = "192.0.2.1" }, { source = "192.0.2.2" }]',
+            )
+        if self.source is None and self.helo is None and self.proxy is None:
+            wrong("a caller says where from, by which name or through which proxy", mend='{ source = "192.0.2.1" }')
+        _check_helo(self.helo)
+        return self
+
+
 class Deliver(Section):
     """One way of delivery. relay and lmtp connect to `hosts`, in order; lmtp may have a `socket` instead; mx finds the
     servers of each recipient's domain in the DNS.
@@ -106,6 +134,24 @@ class Deliver(Section):
     user: Text | None = Field(default=None, description="The name to authenticate with, over TLS only.")
     password: SecretText | None = Field(default=None, description="The password to authenticate with.")
     helo: Text | None = Field(default=None, description="The name said in EHLO, if not the server's own.")
+    source: Sources | None = Field(
+        default=None,
+        description="The addresses to call from; of several of a family each server always sees the same one. A server "
+        "of the other family isn't called where only one is given.",
+    )
+    proxy: OwnProxy | None = Field(
+        default=None,
+        description="The proxy that servers are reached through, SOCKS5 or HTTP CONNECT, if not [delivery]'s; "
+        '"direct" for none.',
+    )
+    rotation: Literal["by-destination", "round-robin"] = Field(
+        default="by-destination",
+        description="How one of several addresses or callers is chosen: always the same for one server, or the next "
+        "for each connection.",
+    )
+    pool: tuple[Caller, ...] = Field(
+        default=(), description="Addresses to call from with their own names or proxies, instead of source and helo."
+    )
     port: Whole | None = Field(default=None, ge=1, le=65535, description="The port that mx calls instead of 25.")
     allow_private: Switch = Field(
         default=False,
@@ -164,9 +210,41 @@ class Deliver(Section):
             wrong("mail servers found by MX begin in the clear", mend='tls = "starttls", or "required"')
         if (self.user is None) != (self.password is None):
             wrong("user and password belong together", mend="give both or neither")
+        _check_helo(self.helo)
+        _check_callers(self)
         if self.user is not None and self.tls not in {"required", "implicit"}:
             wrong("a password never goes over a connection that may be plain", mend='tls = "required"')
         return self
+
+
+def _check_helo(helo: str | None) -> None:
+    if helo is None:
+        return
+    try:
+        parse_domain(helo)
+    except AddressError as error:
+        wrong(f"nobody could be told {shown(helo)}: {error}", at=("helo",), mend='"out.example.org"')
+
+
+def _check_callers(deliver: Deliver) -> None:
+    """Who calls belongs to a way that calls somebody, and is said once."""
+    given = [key for key in ("source", "proxy", "pool") if getattr(deliver, key)]
+    if given and (deliver.by not in {"relay", "lmtp", "mx"} or deliver.socket):
+        what = "a local socket" if deliver.socket else f'"{deliver.by}"'
+        wrong(f"{given[0]} is for connections, and {what} makes none", at=(given[0],), mend=f"remove {given[0]}")
+    if deliver.pool and (deliver.source or deliver.helo):
+        key = "source" if deliver.source else "helo"
+        wrong(f"pool says {key} itself", at=(key,), mend=f"pool = [{{ {key} = … }}, …]")
+
+
+def _check_from(patterns: tuple[str, ...]) -> None:
+    for at, pattern in enumerate(patterns):
+        if pattern.startswith("user:"):
+            if pattern == "user:":
+                wrong("user: names nobody", at=("from", at), mend='"user:ann@example.org"')
+        elif pattern != NULL and "@" not in pattern and pattern != "*":
+            mend = f'"*@{pattern.removeprefix("*.")}"' if "." in pattern else f'"{pattern}@*", or "user:{pattern}"'
+            wrong(f"{shown(pattern)} isn't a pattern of senders", at=("from", at), mend=mend)
 
 
 class Route(Section):
@@ -176,6 +254,12 @@ class Route(Section):
     deliver: Deliver = Field(
         description='"maildir", "mx", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", "discard", or a table as '
         "below."
+    )
+    senders: Texts = Field(
+        default=(),
+        alias="from",
+        description="Whose mail alone takes this route: patterns of senders, such as `*@example.org` (`<>` for the "
+        "null sender), or of users who have authenticated, such as `user:ann`. Others take the next route.",
     )
     for_whom: Annotated[
         ForWhom,
@@ -204,6 +288,11 @@ class Route(Section):
     handover: Literal["queue", "before-reply"] = Field(
         default="queue", description="Whether mail is queued, or given to the next server before the sender hears 250."
     )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Route:
+        _check_from(self.senders)
+        return self
 
     @property
     def matches_every_domain(self) -> bool:

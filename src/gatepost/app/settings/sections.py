@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gatepost.app.settings.proxying import DefaultProxy
 from gatepost.app.settings.units import AnyPath, Days, Duration, Size, Switch, Whole
 
 
@@ -119,6 +120,11 @@ class Delivery(Section):
     )
     reuse: Duration = Field(
         default=10.0, description="How long an idle connection is kept for the next message; 0 closes it."
+    )
+    proxy: DefaultProxy | None = Field(
+        default=None,
+        description="The proxy that the servers of relay and mx routes are reached through, such as "
+        '"socks5://user:password@192.0.2.1:1080" or "http://192.0.2.1:3128"; a route may name another.',
     )
     connect_timeout: Duration = Field(default=30.0, gt=0, description="How long connecting may take.")
     greeting_timeout: Duration = Field(
