@@ -192,6 +192,7 @@ def test_I1_a_reply_is_one_reply(code: int, text: str, smtputf8: bool) -> None:
 ARGUMENTS = {
     Verb.EHLO: "me", Verb.HELO: "me", Verb.LHLO: "me", Verb.AUTH: "PLAIN", Verb.MAIL: "FROM:<a@example.org>",
     Verb.RCPT: "TO:<b@example.org>", Verb.BDAT: "0", Verb.VRFY: "a", Verb.EXPN: "a", Verb.UNKNOWN: "XYZZY",
+    Verb.XCLIENT: "ADDR=203.0.113.9", Verb.XFORWARD: "NAME=[UNAVAILABLE]",
 }  # fmt: skip
 
 
@@ -207,7 +208,8 @@ def brought_to(state: State, protocol: Protocol) -> House:
         State.RCPT: [hello, "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>"],
         State.BDAT: [hello, "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>", "BDAT 0"],
     }
-    profile = Profile(HOST, protocol=protocol, starttls=True, auth=("PLAIN",), auth_without_tls=True)
+    trusted = {"xclient": True, "xforward": True}
+    profile = Profile(HOST, protocol=protocol, starttls=True, auth=("PLAIN",), auth_without_tls=True, **trusted)
     made = House(ServerSession(profile), answers=[("Rcpt", "bad@", Reply(550))])
     if state is State.REFUSED:
         made.answers.append(("Connect", "", Reply(554, "", "no")))

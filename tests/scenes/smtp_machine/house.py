@@ -24,10 +24,12 @@ YES = {
     ev.Verify: Reply(252, "", "try it"),
     ev.Expand: Reply(502, "", "no"),
     ev.Help: Reply(214, "", "read RFC 5321"),
+    ev.Client: Reply(220, "", "go on"),
+    ev.Forwarded: Reply(250, "", "noted"),
     ev.Quit: Reply(221, "", "bye"),
     ev.Unknown: Reply(500, "5.5.1", "unknown command"),
 }
-SYNCHRONISED = (ev.Data, ev.Auth, ev.AuthResponse, ev.StartTls)
+SYNCHRONISED = (ev.Data, ev.Auth, ev.AuthResponse, ev.StartTls, ev.Client)
 
 
 @dataclass

@@ -149,6 +149,24 @@ class Help:
 
 
 @dataclass(frozen=True, slots=True)
+class Client:
+    """XCLIENT: the peer speaks for this client. `answer`: 2xx begins the session anew with Connect, whose answer is the
+    reply; anything else is said and changes nothing.
+
+    `attributes` by upper-case name are decoded and looked over (`naming`), "" where the peer doesn't know.
+    """
+
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """XFORWARD: what follows is of this client, which changes nothing but the record. `answer`. As `Client`."""
+
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """QUIT. `answer`: only the text counts; the session closes."""
 
@@ -220,6 +238,8 @@ Question = (
     | Verify
     | Expand
     | Help
+    | Client
+    | Forwarded
     | Quit
     | Unknown
     | Blob

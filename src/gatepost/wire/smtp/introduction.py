@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from gatepost.model import Reply
 from gatepost.wire.smtp import events as ev
-from gatepost.wire.smtp import grammar, offers
+from gatepost.wire.smtp import grammar, naming, offers
 from gatepost.wire.smtp import refusals as no
 from gatepost.wire.smtp.conversation import SHOWN, Conversation
 from gatepost.wire.smtp.events import Event, NeedData
@@ -117,6 +117,20 @@ class Introduction(Conversation):
             return initial
         return self._ask(ev.Auth(mechanism, initial), self._auth_answered)
 
+    def _client(self, verb: Verb, _: str, argument: str) -> Event | Reply:
+        if refusal := self._guard(verb):
+            return refusal
+        attributes = naming.client(argument)
+        if isinstance(attributes, Reply):
+            return attributes
+        return self._ask(ev.Client(attributes), self._client_answered)
+
+    def _forwarded(self, verb: Verb, _: str, argument: str) -> Event | Reply:
+        if refusal := self._guard(verb):
+            return refusal
+        attributes = naming.forwarded(argument)
+        return attributes if isinstance(attributes, Reply) else self._ask(ev.Forwarded(attributes), self._say)
+
     # Answers
 
     def _connect_answered(self, reply: Reply) -> None:
@@ -148,6 +162,14 @@ class Introduction(Conversation):
         """The text with our name before it (rfc5321#4.3.1)."""
         name = self.profile.hostname
         return text if text.partition(" ")[0] == name else f"{name} {text}".rstrip()
+
+    def _client_answered(self, reply: Reply) -> None:
+        if reply.code >= 300:
+            self._say(reply)
+            return
+        self.extended = self.is_authenticated = False
+        self._errors = self._auth_failures = 0  # they were another client's
+        self.state = State.CONNECT  # whose answer is what is said
 
     def _start_tls_answered(self, reply: Reply) -> None:
         if reply.is_positive:

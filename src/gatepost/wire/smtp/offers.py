@@ -6,6 +6,7 @@ The legality table says what may follow what; here is what depends on settings, 
 from __future__ import annotations
 
 from gatepost.model import Reply
+from gatepost.wire.smtp import naming
 from gatepost.wire.smtp import refusals as no
 from gatepost.wire.smtp.profile import Profile
 from gatepost.wire.smtp.states import Protocol, Verb
@@ -32,6 +33,10 @@ def capabilities(profile: Profile, *, tls: bool, authenticated: bool) -> list[st
         offered.append("STARTTLS")
     if profile.auth and not authenticated and (tls or profile.auth_without_tls):
         offered.append("AUTH " + " ".join(profile.auth))
+    if profile.xclient:
+        offered.append("XCLIENT " + " ".join(naming.CLIENT))
+    if profile.xforward:
+        offered.append("XFORWARD " + " ".join(naming.FORWARDED))
     return offered
 
 
@@ -58,6 +63,10 @@ def guard(profile: Profile, verb: Verb, *, extended: bool, tls: bool, authentica
             return None if profile.auth_without_tls else no.AUTH_NEEDS_TLS
         case Verb.BDAT:
             return _extension(offered=profile.chunking, extended=extended)
+        case Verb.XCLIENT:
+            return None if profile.xclient else no.NOT_TRUSTED
+        case Verb.XFORWARD:
+            return None if profile.xforward else no.NOT_TRUSTED
         case _:
             return None
 

@@ -53,6 +53,8 @@ class Profile:
     require_auth: bool = False  # MAIL without AUTH: 530 5.7.0
     auth: tuple[str, ...] = ()  # SASL mechanisms offered, upper-case, strongest first
     auth_without_tls: bool = False
+    xclient: bool = False  # the peer is trusted to say for whom it speaks (Postfix's XCLIENT_README)
+    xforward: bool = False  # the same, for the record only (XFORWARD_README)
     ask_lines: bool = False  # raise Line before each command line is parsed
     ask_replies: bool = False  # raise Replying before each reply leaves
 

@@ -39,6 +39,7 @@ TLS_FIRST = Reply(530, "5.7.0", "say STARTTLS first")  # rfc3207#4
 NEEDS_TLS = Reply(530, "5.7.10", "REQUIRETLS needs TLS; say STARTTLS first")  # rfc8689#4.1
 AUTH_FIRST = Reply(530, "5.7.0", "authentication is required")  # rfc4954#6
 AUTH_TWICE = Reply(503, "5.5.1", "authenticated already")  # rfc4954#4
+NOT_TRUSTED = Reply(550, "5.7.1", "you may not speak for others here")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "authentication needs TLS; say STARTTLS first")  # rfc4954#6
 
 # Authentication (rfc4954#4)

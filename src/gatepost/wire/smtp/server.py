@@ -396,6 +396,8 @@ _HANDLERS: Mapping[Ask, Handler] = {
     Ask.EXPAND: ServerSession._plain,
     Ask.HELP: ServerSession._plain,
     Ask.QUIT: ServerSession._quit,
+    Ask.CLIENT: ServerSession._client,
+    Ask.FORWARDED: ServerSession._forwarded,
     Ask.UNKNOWN: ServerSession._unknown,
 }
 

@@ -44,7 +44,7 @@ TRANSACTION_STATES = frozenset({State.MAIL, State.NOBODY, State.RCPT, State.BDAT
 
 
 class Verb(Enum):
-    """The commands of RFC 5321, 2033, 3030, 3207 and 4954; UNKNOWN stands for every other word."""
+    """The commands of RFC 5321, 2033, 3030, 3207, 4954, and two of Postfix's; UNKNOWN stands for every other word."""
 
     __hash__ = object.__hash__
 
@@ -63,6 +63,8 @@ class Verb(Enum):
     EXPN = "EXPN"
     HELP = "HELP"
     QUIT = "QUIT"
+    XCLIENT = "XCLIENT"
+    XFORWARD = "XFORWARD"
     UNKNOWN = ""
 
 
@@ -84,6 +86,8 @@ class Ask(Enum):
     EXPAND = "Expand"
     HELP = "Help"
     QUIT = "Quit"
+    CLIENT = "Client"
+    FORWARDED = "Forwarded"
     UNKNOWN = "Unknown"
 
 
@@ -121,13 +125,16 @@ _OPEN: dict[Verb, Decision] = {
     Verb.AUTH: no.IN_TRANSACTION,  # rfc4954#4
     Verb.MAIL: no.NESTED,  # rfc5321#4.1.4
     Verb.RCPT: Ask.RCPT,
+    Verb.XCLIENT: no.IN_TRANSACTION,
+    Verb.XFORWARD: no.IN_TRANSACTION,
 }
 _ROWS: dict[State, dict[Verb, Decision]] = {
     State.REFUSED: _all(no.NO_SERVICE) | {Verb.QUIT: Ask.QUIT},
     State.START: _all(no.HELLO_FIRST) | _ALWAYS,
     State.READY: _all(no.MAIL_FIRST)
     | _ALWAYS
-    | {Verb.STARTTLS: Ask.START_TLS, Verb.AUTH: Ask.AUTH, Verb.MAIL: Ask.MAIL},
+    | {Verb.STARTTLS: Ask.START_TLS, Verb.AUTH: Ask.AUTH, Verb.MAIL: Ask.MAIL}
+    | {Verb.XCLIENT: Ask.CLIENT, Verb.XFORWARD: Ask.FORWARDED},
     State.MAIL: _ALWAYS | _OPEN | {Verb.DATA: no.RCPT_FIRST, Verb.BDAT: no.RCPT_FIRST},
     State.NOBODY: _ALWAYS | _OPEN | {Verb.DATA: no.NOBODY, Verb.BDAT: no.NOBODY},
     State.RCPT: _ALWAYS | _OPEN | {Verb.DATA: Ask.DATA, Verb.BDAT: Ask.BDAT},
