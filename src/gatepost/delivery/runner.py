@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from gatepost.delivery.attempt import Letter
+from gatepost.delivery.attempt import Letter, OnProgress
 from gatepost.delivery.destinations import Destinations
 from gatepost.delivery.notice import Policy
 from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
@@ -37,6 +37,10 @@ _GIVING_UP = frozenset({Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.CONTENT
 _NO_ROUTE = Reply(451, "4.4.4", "no route takes mail for this recipient")
 _NO_MAILBOX = Reply(550, "5.1.1", "there is no such mailbox")
 _BUG = Reply(451, "4.3.0", "delivery failed inside; the log has the reason")
+
+
+Followed = Callable[[Entry, Sequence[Recipient]], OnProgress | None]
+"""Who hears of the attempts for some of an entry's recipients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Runner:
         schedule: Schedule | None = None,
         limits: Limits | None = None,
         is_reception_busy: Callable[[], bool] = lambda: False,
+        followed: Followed = lambda entry, recipients: None,
     ) -> None:
         """`routes` is asked for each entry, so that a reload counts at once. `clock` gives Unix time in seconds,
         `chance` a fraction between 0 and 1. The runner takes over `spool.on_commit` while it runs.
@@ -85,6 +90,7 @@ class Runner:
         self._ways = Ways(routes, destinations)
         self._limits = limits or Limits()
         self._is_reception_busy = is_reception_busy
+        self._followed = followed
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._is_full = False
@@ -259,7 +265,7 @@ class Runner:
         return Result(recipient, Fate.DONE)
 
     async def _send(self, hop: Hop | Mx, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
-        letter = Letter.of(entry.envelope, recipients, entry.content)
+        letter = self._letter(entry, recipients)
         answers = await self._destinations.deliver(hop, letter, may_wait=True)
         return [
             Result(
@@ -272,6 +278,11 @@ class Runner:
             )
             for answer in answers
         ]
+
+    def _letter(self, entry: Entry, recipients: Sequence[Recipient]) -> Letter:
+        letter = Letter.of(entry.envelope, recipients, entry.content)
+        told = self._followed(entry, recipients)
+        return letter if told is None else replace(letter, on_progress=told)
 
     async def _settle(self, entry: Entry, settlement: Settlement, *, counted: bool = True) -> None:
         """Until it is durable: what was delivered must not be delivered again because a disk is full for a while."""

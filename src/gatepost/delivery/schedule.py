@@ -6,7 +6,12 @@ back together and no wait is longer than was set. The last attempt is made when 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gatepost.delivery.allowance import Allowances
+    from gatepost.store import Entry
 
 JITTER = 0.2  # the part of a wait that chance may take away
 
@@ -23,6 +28,20 @@ class Schedule:
         if not (0 < self.first_s <= self.longest_s and self.expire_s > 0):
             raise ValueError("a schedule's first wait is positive and no longer than its longest, its end positive")
 
+    def for_entry(self, entry: Entry, allowances: Allowances) -> Schedule:
+        """The schedule of one entry: its own end where it was accepted with one (the fact `expires`, s), else that of
+        its recipients' destinations, the longest of them.
+        """
+        own = entry.facts.get("expires") if entry.facts else None
+        if own is None and not allowances.has_expiry:
+            return self
+        expire_s = _seconds(own)
+        if expire_s is None:
+            domains = {recipient.domain for recipient in entry.envelope.recipients}
+            ends = [allowances.find(domain).expire_s or self.expire_s for domain in domains]
+            expire_s = max(ends, default=self.expire_s)
+        return self if expire_s == self.expire_s else replace(self, expire_s=expire_s)
+
     def wait_s(self, attempt: int, age_s: float, chance: float) -> float | None:
         """Seconds from the end of the `attempt`-th attempt (1 first) to the next one; None when the time is up.
 
@@ -34,3 +53,12 @@ class Schedule:
         # 64 doublings are more than any setting needs, and fit into a float
         wait = min(self.longest_s, self.first_s * 2.0 ** min(max(attempt - 1, 0), 64))
         return min(left, wait * (1 - JITTER * chance))
+
+
+def _seconds(text: str | None) -> float | None:
+    """A positive number of seconds; None for anything else."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None

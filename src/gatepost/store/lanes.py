@@ -60,7 +60,7 @@ class Holder:
 
     def has_room(self, free: int | None) -> bool:
         """Whether it may have one of so many `free` places; None where no room is to be left."""
-        return self.in_hand < self.most and (free is None or self.in_hand <= _SHARE * (free - 1))
+        return self.in_hand < self.most and (free is None or self.in_hand <= _SHARE * free)
 
 
 class Lane:
