@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 from gatepost.app.messages import Content, Messages
 from gatepost.app.submission import Submissions
@@ -22,9 +23,10 @@ from gatepost.content.headers import read_section
 from gatepost.content.outgoing import body_of, completed
 from gatepost.content.received import date
 from gatepost.delivery import Destinations
-from gatepost.delivery.attempt import Answered, Letter
+from gatepost.delivery.attempt import Answered, Letter, OnProgress
 from gatepost.delivery.route import Hop, Host, Mx, Relay, Security
 from gatepost.model import Blob, Envelope, Path, Recipient, Reply, Ticket
+from gatepost.store import Entry
 from gatepost.wire.smtp.client_events import Credentials, Outcome, Phase
 
 log = logging.getLogger("gatepost")
@@ -106,10 +108,10 @@ class Listeners:
         """From now on `following` hears of this message."""
         self._heard[str(ticket)] = (following, set(recipients))
 
-    def of(self, ticket: Ticket) -> Following | None:
-        """Who hears of a message; None for nobody, as nearly always."""
-        found = self._heard.get(str(ticket)) if self._heard else None
-        return None if found is None else found[0]
+    def attempt(self, entry: Entry, recipients: Sequence[Recipient]) -> OnProgress | None:
+        """Who hears of an attempt: delivery's question."""
+        found = self._heard.get(str(entry.ticket)) if self._heard else None
+        return None if found is None else partial(found[0].step, recipients)
 
     def done(self, ticket: Ticket, result: SentTo) -> None:
         """A recipient has it, or never will."""
@@ -130,7 +132,7 @@ class Following:
         self._hear = hear
         self._size = size
 
-    def step(self, recipients: Sequence[Recipient], host: Host | None, phase: Phase, octets: int) -> None:
+    def step(self, recipients: Sequence[Recipient], host: Host, phase: Phase, octets: int) -> None:
         """delivery's word on an attempt: which phase, and how many octets of content have been written."""
         match phase:
             case Phase.CONNECT:
@@ -139,7 +141,7 @@ class Following:
                 state = SendState.SENDING
             case _:
                 state = SendState.DIALOGUE
-        self.say(state, recipients, octets, "" if host is None else str(host))
+        self.say(state, recipients, octets, str(host))
 
     def say(self, state: SendState, recipients: Sequence[Recipient], sent: int = 0, host: str = "") -> None:
         """One step."""
@@ -265,7 +267,7 @@ class Sending:
             following.say(SendState.FINDING_HOST, letter.recipients)
             letter = replace(
                 letter,
-                on_progress=lambda host, phase, octets: following.step(letter.recipients, host, phase, octets),
+                on_progress=partial(following.step, letter.recipients),
             )
             try:
                 answers = await self._destinations.deliver(hop, letter)

@@ -251,6 +251,7 @@ class Worker:
             chance=random.random,
             schedule=Schedule(settings.delivery.first, settings.delivery.max, settings.delivery.expire),
             is_reception_busy=lambda: len(self._sessions) > 20,
+            followed=self.following.attempt,
         )
         self._runners.append((runner, asyncio.create_task(runner.run(), name="delivery")))
 

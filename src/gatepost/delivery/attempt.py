@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gatepost.content.headers import read_section
 from gatepost.delivery.connection import Connection, Unreachable
@@ -182,7 +183,9 @@ class Attempt:
             elif connection.recipients_max is not None and len(batch) > connection.recipients_max:
                 self._say_too_many(connection.host, connection.recipients_max)
                 return
-            outcomes = await connection.send(errand.transaction(batch), errand.content)
+            hear = errand.on_progress if isinstance(errand, Letter) else None
+            told = None if hear is None else partial(hear, connection.host)
+            outcomes = await connection.send(errand.transaction(batch), errand.content, told)
             if connection.is_reused and connection.is_over and _has_come_too_late(outcomes):
                 return
             connection.is_reused = True
