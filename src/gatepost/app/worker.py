@@ -179,6 +179,10 @@ class Worker:
             starter_for=self._starters.of,
         )
         try:
+            if settings.dkim:
+                from gatepost.app.signing import load_signing  # noqa: PLC0415  whoever signs nothing doesn't wait
+
+                loaded.append(load_signing(settings.dkim))
             return self._join(settings, [*loaded, *self._own_plugins])
         except BaseException:
             for plugin in reversed(loaded):

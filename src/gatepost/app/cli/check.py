@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Container, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -31,6 +31,7 @@ from gatepost.app.cli.outcome import Exit
 
 if TYPE_CHECKING:
     from gatepost.app.settings import Endpoint, Listener, Route, Settings
+    from gatepost.app.settings.dkim import Dkim
 
 _FEW_DAYS = 21
 _CONNECT_S = 2.0
@@ -86,6 +87,8 @@ def look_around(settings: Settings) -> Iterator[Look]:
         yield _certificate(certificate.chain, certificate.key)
         if certificate.key.stat().st_mode & _EVERYBODY:
             yield Look("key", "warning", f"{certificate.key} can be read by everybody; chmod o= {certificate.key}")
+    for table in settings.dkim:
+        yield from _signing(table, settings.run_as)
     if not settings.route:
         yield Look("routes", "warning", "there is no [[route]], so every recipient but postmaster is refused")
     for route in settings.route:
@@ -107,6 +110,27 @@ def _settings(settings: Settings) -> Look:
         return Look("settings", "ok", f"{settings.file}: {counts}")
     text = f"no file, the defaults apply: {counts}; first step: gatepost run, later: gatepost -c FILE check"
     return Look("settings", "ok", text)
+
+
+def _signing(table: Dkim, run_as: str | None) -> Iterator[Look]:
+    """Whether somebody signs for the domain today, and nobody else can read the keys."""
+    from gatepost.app.privileges import Identity, PrivilegeError
+
+    now = datetime.now(UTC)
+    signing = [key for key in table.key if (not key.begins or key.begins <= now) and (not key.until or now < key.until)]
+    if signing:
+        yield Look("dkim", "ok", f"{table.domain}: {', '.join(key.selector for key in signing)}")
+    else:
+        yield Look("dkim", "warning", f"{table.domain}: no key signs today; gatepost dns shows each one's days")
+    group = None
+    if run_as:
+        with suppress(PrivilegeError):  # told of elsewhere
+            group = Identity.of(run_as).gid
+    for key in table.key:
+        status = key.file.stat()
+        mode = 0o600 if status.st_gid != group else 0o640  # root's file, which the server's group may read
+        if status.st_mode & 0o777 & ~mode:
+            yield Look("dkim", "warning", f"{key.file} can be read by others; chmod {mode:o} {key.file}")
 
 
 def _data(folder: Path, keep_free: int) -> Look:
@@ -165,6 +189,7 @@ def _to_be_used(settings: Settings) -> dict[Path, int]:
         wanted[settings.file.absolute()] = READ
     for certificate in settings.tls.certificate:
         wanted |= {certificate.chain: READ, certificate.key: READ}
+    wanted |= {key.file: READ for table in settings.dkim for key in table.key}
     wanted |= {file: READ for plugin in settings.plugin if plugin.enabled and (file := plugin.file) is not None}
     return wanted
 

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network
 from pathlib import Path as File
 
+from gatepost.app.settings.dkim import check_dkim
 from gatepost.app.settings.plugins import Asked
 from gatepost.app.settings.problems import KeyPath, Problem
 from gatepost.app.settings.root import Settings
@@ -290,4 +291,5 @@ HOUSE_CHECKS = (
     check_listeners,
     check_certificates,
     check_sizes,
+    check_dkim,
 )

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
+from gatepost.app.settings.dkim import Dkim
 from gatepost.app.settings.name_servers import Dns
 from gatepost.app.settings.origins import Origins
 from gatepost.app.settings.plugins import Plugin
@@ -139,6 +140,7 @@ class Settings(Section):
     )
     delivery: Delivery = Field(default=Delivery(), description="How accepted mail leaves.")
     dns: Dns = Field(default=Dns(), description="How names are looked up.")
+    dkim: tuple[Dkim, ...] = Field(default=(), description="Whose mail is signed as it leaves, and with which keys.")
     trace: Trace = Field(default=Trace(), description="The record of decisions.")
     spool: Spool = Field(default=Spool(), description="Where accepted mail rests.")
     user: tuple[User, ...] = Field(
