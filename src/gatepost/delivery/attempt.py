@@ -28,7 +28,7 @@ OnProgress = Callable[[Host, Phase, int], None]
 class Letter:
     """A message for some recipients of one destination. `smtputf8`: the content needs RFC 6531; `is_for_all`: nobody
     gets it where one of them is refused before the content; `requiretls`: nobody gets it over a connection that isn't
-    proven (RFC 8689). `on_progress` hears of every step.
+    proven (RFC 8689). `ret` and `envid` are MAIL's parameters (RFC 3461), "" where there is none. `on_progress` hears of every step.
     """
 
     sender: Path
@@ -39,6 +39,8 @@ class Letter:
     is_for_all: bool = False
     requiretls: bool = False
     on_progress: OnProgress | None = field(default=None, compare=False)
+    ret: str = ""
+    envid: str = ""
 
     @classmethod
     def of(
@@ -47,14 +49,32 @@ class Letter:
         """The letter to some of an envelope's recipients."""
         # what the client declared needs RFC 6531 only if the header section isn't ASCII; addresses speak for themselves
         smtputf8 = envelope.smtputf8 and not read_section(content).raw.isascii()
-        requiretls = "REQUIRETLS" in envelope.parameters
-        return cls(envelope.sender, tuple(recipients), content, envelope.body, smtputf8, is_for_all, requiretls)
+        asked = envelope.parameters
+        return cls(
+            envelope.sender,
+            tuple(recipients),
+            content,
+            envelope.body,
+            smtputf8,
+            is_for_all,
+            requiretls="REQUIRETLS" in asked,
+            ret=asked.get("RET", "").upper(),
+            envid=asked.get("ENVID", ""),
+        )
 
     def transaction(self, batch: tuple[Recipient, ...]) -> Transaction:
         """The command sequence for some of the recipients."""
         purpose = Purpose.MESSAGE_TO_ALL if self.is_for_all else Purpose.MESSAGE
         return Transaction(
-            self.sender, batch, self.content.size, self.body, self.smtputf8, purpose, requiretls=self.requiretls
+            self.sender,
+            batch,
+            self.content.size,
+            self.body,
+            self.smtputf8,
+            purpose,
+            self.ret,
+            self.envid,
+            self.requiretls,
         )
 
 

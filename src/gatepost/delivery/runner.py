@@ -20,7 +20,7 @@ from gatepost.delivery.notice import Policy
 from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
 from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Mx, Relay, Routes
 from gatepost.delivery.schedule import Schedule
-from gatepost.delivery.settlement import Result, Settlement, postpone, settle
+from gatepost.delivery.settlement import Arrival, Result, Settlement, postpone, settle
 from gatepost.delivery.suspension import AGAIN_S, suspended
 from gatepost.delivery.ways import Ways
 from gatepost.model import Recipient, Reply
@@ -274,6 +274,7 @@ class Runner:
                 answer.outcome.reply,
                 answer.host,
                 answer.outcome.is_ours,
+                arrival=Arrival.at(hop, is_blind=answer.outcome.is_relayed_blind),
                 answer.rest_s,
             )
             for answer in answers
@@ -295,6 +296,7 @@ class Runner:
                     next_attempt=settlement.next_attempt,
                     held=settlement.held,
                     deposits=settlement.deposits,
+                    notes=settlement.notes,
                     counted=counted,
                 )
                 return
@@ -317,7 +319,7 @@ class Runner:
                     due = settlement.next_attempt or 0.0
                     self._observer.deferred(entry, result.recipient, reply or _BUG, due, result.host)
                 case Fate.FAILED:
-                    self._observer.bounced(entry, result.recipient, reply or _BUG, settlement.told.value, result.host)
+                    self._observer.bounced(entry, result.recipient, reply or _BUG, result.told, result.host)
                 case _:
                     assert_never(result.fate)
 

@@ -25,9 +25,9 @@ class Arrival(Enum):
     @classmethod
     def at(cls, hop: object, *, is_blind: bool) -> Arrival:
         """Where a message is that was taken by the next server of this hop; `is_blind` if that doesn't offer DSN."""
-        if not is_blind:
-            return cls.PASSED_ON
-        return cls.DELIVERED if isinstance(hop, Lmtp) else cls.RELAYED  # rfc2033#4.2: LMTP's 250 is about the mailbox
+        if isinstance(hop, Lmtp):
+            return cls.DELIVERED  # rfc2033#4.2: its 250 is about the mailbox
+        return cls.RELAYED if is_blind else cls.PASSED_ON
 
 
 @fact
