@@ -274,8 +274,8 @@ class Runner:
                 answer.outcome.reply,
                 answer.host,
                 answer.outcome.is_ours,
-                arrival=Arrival.at(hop, is_blind=answer.outcome.is_relayed_blind),
                 answer.rest_s,
+                Arrival.at(hop, is_blind=answer.outcome.is_relayed_blind),
             )
             for answer in answers
         ]
