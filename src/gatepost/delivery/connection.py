@@ -18,7 +18,7 @@ from typing import Literal, assert_never
 from gatepost.content.downgrade import downgrade
 from gatepost.delivery.ports import Outbound, Prepared
 from gatepost.delivery.route import Host
-from gatepost.model import Blob, Body, Reply
+from gatepost.model import Blob, Body, Peer, Reply, Tls
 from gatepost.net import Stream
 from gatepost.wire.smtp.client import Client
 from gatepost.wire.smtp.client_content import StrayLineEnd
@@ -136,6 +136,21 @@ class Connection:
         return self._client.capabilities
 
     @property
+    def peer(self) -> Peer:
+        """The server's address."""
+        return self._stream.peer
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """Our own."""
+        return self._stream.local
+
+    @property
+    def tls(self) -> Tls | None:
+        """What protects the connection."""
+        return self._stream.tls
+
+    @property
     def is_encrypted(self) -> bool:
         """Whether the session is under TLS."""
         return self._stream.tls is not None
@@ -194,6 +209,8 @@ class Connection:
                 if isinstance(prepared, Reply):
                     return _all(transaction, prepared)
                 transaction, content, mail_line = prepared.transaction, prepared.content, prepared.mail_line
+        elif self._outbound is not None:
+            self._outbound.probe(self)
         try:
             client.send(transaction, mail_line)
         except ValueError as error:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Protocol
 
 from gatepost.delivery.connection import Connection, Timeouts, Unreachable, later, words
 from gatepost.delivery.handshakes import Handshakes, NoTls, Trouble
 from gatepost.delivery.handshakes import no_tls as _no_tls
+from gatepost.delivery.ports import Outbound
 from gatepost.delivery.route import Calling, Hop, Host, Lmtp, called
 from gatepost.delivery.security import PolicyFound, Protection, Security, Way
-from gatepost.model import Peer
+from gatepost.model import Peer, Reply
 from gatepost.net import Stream
 from gatepost.net.client_contexts import Contexts
 from gatepost.net.connecting import Connector
 from gatepost.net.proxies import Via
 from gatepost.wire.smtp.client import Client
 from gatepost.wire.smtp.client_events import (
+    NO_QUESTIONS,
     Authenticated,
     AuthRefused,
     Closed,
@@ -57,7 +60,9 @@ class Dialer:
         contexts: Contexts | None = None,
         source: str | None = None,
         observer: Observer | None = None,
+        outbound: Callable[[], Outbound | None] = lambda: None,
     ) -> None:
+        """`outbound` gives whom to ask in a session that begins now, if anybody."""
         self._hostname = hostname
         self._timeouts = timeouts or Timeouts()
         self._handshakes = Handshakes(contexts or Contexts())
@@ -65,6 +70,7 @@ class Dialer:
         self._connector = Connector()
         self._turn = 0
         self._observer = observer
+        self._outbound = outbound
 
     async def open(self, hop: Hop, host: Host) -> Connection | Unreachable:
         """A session that stands, with TLS and authenticated as the hop and the host's protection say; or why there is
@@ -72,13 +78,28 @@ class Dialer:
         """
         self._turn += 1
         hop = called(hop, host, self._turn)
+        if (outbound := self._outbound()) is None:
+            return await self._call(hop, host, None)
+        try:
+            asked = await outbound.session(hop, host)
+            if isinstance(asked, Reply):  # what is refused for good is as a server's own word to every recipient
+                return Unreachable(Phase.SENDER if asked.is_permanent else Phase.CONNECT, asked)
+            opened = await self._call(*asked, outbound)
+        except BaseException:
+            outbound.ended(None)
+            raise
+        if isinstance(opened, Unreachable):
+            outbound.ended(None)
+        return opened
+
+    async def _call(self, hop: Hop, host: Host, outbound: Outbound | None) -> Connection | Unreachable:
         protection = host.protection or Protection(hop.tls, identity=hop.identity)
         if protection.refusal:
             return Unreachable(Phase.TLS, later("4.7.5", host, protection.refusal))
         failed: NoTls | None = None
         for way in protection.ways:
             for _ in range(_LOOKS):
-                opened = await self._open(hop, host, protection, way)
+                opened = await self._open(hop, host, protection, way, outbound)
                 if not (isinstance(opened, NoTls) and opened.asks_again):
                     break
             if not isinstance(opened, NoTls):
@@ -94,15 +115,17 @@ class Dialer:
             trouble = None if failed is None else failed.trouble
             self._observer.negotiated(host, protection.found, trouble)
 
-    async def _open(self, hop: Hop, host: Host, protection: Protection, way: Way) -> Connection | Unreachable | NoTls:
+    async def _open(
+        self, hop: Hop, host: Host, protection: Protection, way: Way, outbound: Outbound | None
+    ) -> Connection | Unreachable | NoTls:
         try:
             stream = await self._reach(hop.calling, host)
         except OSError as error:
             return Unreachable(Phase.CONNECT, later("4.4.1", host, words(error)))
         spoken = SpokenTo.LMTP if isinstance(hop, Lmtp) else SpokenTo.SMTP
-        connection = Connection(
-            host, stream, client := Client(hop.calling.helo or self._hostname, protocol=spoken), self._timeouts
-        )
+        asks = NO_QUESTIONS if outbound is None else outbound.asks()
+        client = Client(hop.calling.helo or self._hostname, protocol=spoken, asks=asks)
+        connection = Connection(host, stream, client, self._timeouts, outbound=outbound)
         try:
             result = await self._begin(hop, protection, way, connection, stream, client)
         except BaseException:

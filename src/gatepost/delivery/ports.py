@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gatepost.delivery.route import Hop, Host
-from gatepost.model import Blob, Path, Recipient, Reply, Ticket
+from gatepost.model import Blob, Path, Peer, Recipient, Reply, Ticket, Tls
 from gatepost.store import Entry
-from gatepost.wire.smtp.client_events import Protocol as Spoken
-from gatepost.wire.smtp.client_events import Transaction
+from gatepost.wire.smtp.client_events import (
+    Asks,
+    Capabilities,
+    CommandDue,
+    EndSession,
+    ReplyHeard,
+    Step,
+    Transaction,
+)
 
 
 class NoMailbox(LookupError):
@@ -61,11 +68,20 @@ class Talk(Protocol):
     """What is known of a session with a next server. Asked for anew with every question: it changes as it goes on."""
 
     @property
-    def host(self) -> Host: ...
+    def peer(self) -> Peer:
+        """The server's address."""
 
     @property
-    def spoken(self) -> Spoken:
-        """SMTP or LMTP."""
+    def local(self) -> tuple[str, int]:
+        """Our own."""
+
+    @property
+    def tls(self) -> Tls | None:
+        """What protects the connection."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server offers now."""
 
 
 class Outbound(Protocol):
@@ -74,22 +90,25 @@ class Outbound(Protocol):
     Nothing here raises, but for the cancellation of the asking task.
     """
 
-    def asks(self) -> Any:
-        """`Asks` for a session's machine: which commands and replies it is to stand still for."""
+    def asks(self) -> Asks:
+        """Which commands and replies a session's machine is to stand still for."""
 
     async def session(self, hop: Hop, host: Host) -> tuple[Hop, Host] | Reply:
         """Before connecting: whom to call, and how; or why not to, as a 4xx reply, or 5xx for good."""
 
     async def message(
         self, connection: Talk, transaction: Transaction, content: Blob, mail_line: str
-    ) -> Prepared | Reply | Any:
+    ) -> Prepared | Reply | EndSession:
         """Before MAIL: the message as it is to go, or what becomes of everybody; `EndSession` ends the session too."""
 
-    async def command(self, connection: Talk, event: Any) -> Any:
-        """The step that answers a `CommandDue`, always one that is legal there."""
+    def probe(self, connection: Talk) -> None:
+        """Before MAIL, where recipients are asked about without a message."""
 
-    async def reply(self, connection: Talk, event: Any) -> Any:
-        """The step that answers a `ReplyHeard`, always one that is legal there."""
+    async def command(self, connection: Talk, event: CommandDue) -> Step:
+        """The step that answers a command that is due, always one that is legal there."""
 
-    def ended(self, connection: Talk) -> None:
-        """The session is over: what plugins kept for it is closed. Once for each session, whatever ended it."""
+    async def reply(self, connection: Talk, event: ReplyHeard) -> Step:
+        """The step that answers a reply that was heard, always one that is legal there."""
+
+    def ended(self, connection: Talk | None) -> None:
+        """The session is over, or none came about: what plugins kept for it is closed. Whatever ended it."""

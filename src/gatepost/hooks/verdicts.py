@@ -284,7 +284,7 @@ def end_session(text: str = "") -> EndSession:
     return EndSession(text)
 
 
-MOST_LINE = 2048  # octets of a command line that a plugin may send, without CRLF
+MOST_LINE = 2000  # octets of a command line that a plugin may send, without CRLF
 
 
 def is_line(text: object) -> bool:
