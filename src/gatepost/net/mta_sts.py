@@ -1,27 +1,19 @@
 """MTA-STS (RFC 8461): what a domain's record and policy say, and fetching the policy over HTTPS.
 
-The server of the policy is found by our own resolver and must have a trusted certificate of its name; nothing is
-followed, and nothing of it is believed that is too long, too slow or in the wrong place.
+Nothing is believed that is too long, too late, of another type or from another place.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gatepost.model import Address
-from gatepost.net.answers import Resolving
-from gatepost.net.mx_rules import interleaved, may_be_called
+from gatepost.net.https import Https, HttpsFailed, TooLong
 
-MAX_OCTETS = 64 * 1024  # rfc8461#3.3
 MAX_AGE_S = 31_557_600  # rfc8461#3.2
-TIMEOUT_S = 30.0  # rfc8461#3.3 suggests a minute
 _MAX_HOSTS = 256
-_TRIES = 2  # addresses
 _PATH = "/.well-known/mta-sts.txt"
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")  # rfc8461#3.1
 _HOST = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?")
@@ -107,73 +99,25 @@ def policy_id(records: Sequence[str]) -> str | None:
 
 
 class Fetcher:
-    """Fetches policies. Holds how: whom it trusts, and where it calls."""
+    """Fetches policies."""
 
-    def __init__(
-        self,
-        resolver: Resolving,
-        context: Callable[[], ssl.SSLContext],
-        *,
-        port: int = 443,
-        allow_private: bool = False,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        """`context` gives the TLS context, which must check names; it is asked for at the first fetch."""
-        self._resolver = resolver
-        self._context = context
-        self._port = port
-        self._allow_private = allow_private
-        self._timeout_s = timeout_s
+    def __init__(self, https: Https) -> None:
+        self._https = https
 
     async def fetch(self, domain: str) -> Policy:
         """The policy of a domain (A-labels). Raises FetchFailed, PolicyInvalid, NotFound, TemporaryFailure."""
         name = f"mta-sts.{domain}"
         try:
-            async with asyncio.timeout(self._timeout_s):
-                found = await self._resolver.addresses(name)
-                allowed = [one for one in found if may_be_called(one, allow_private=self._allow_private)]
-                if not allowed:
-                    raise FetchFailed(f"{name} has only addresses that are never called")
-                text = await self._get(name, interleaved(allowed)[:_TRIES])
-        except TimeoutError:
-            raise FetchFailed(f"{name} has sent no policy within {self._timeout_s:g} s") from None
+            answered = await self._https.ask("GET", name, _PATH)
+        except HttpsFailed as error:
+            raise FetchFailed(str(error)) from error
+        except TooLong as error:
+            raise PolicyInvalid(str(error)) from error
+        if answered.status != 200:  # rfc8461#3.3: redirects MUST NOT be followed
+            raise FetchFailed(f"{name} has answered {answered.status} instead of a policy")
+        if answered.media_type != "text/plain":  # rfc8461#3.2
+            raise PolicyInvalid(f"{name} has sent {answered.media_type or 'something untyped'} instead of text/plain")
         try:
-            return Policy.parse(text.decode("utf-8"))
+            return Policy.parse(answered.body.decode("utf-8"))
         except UnicodeDecodeError:
             raise PolicyInvalid("the policy isn't UTF-8") from None
-
-    async def _get(self, name: str, addresses: Sequence[Address]) -> bytes:
-        from httpx2 import AsyncClient, HTTPError  # noqa: PLC0415  takes longer to import than a whole program may need
-
-        failure = ""
-        async with AsyncClient(
-            verify=self._context(), timeout=self._timeout_s, trust_env=False, follow_redirects=False
-        ) as client:
-            for address in addresses:
-                try:
-                    return await self._get_from(client, name, address)
-                except HTTPError as error:
-                    failure = f"{type(error).__name__}: {error}"
-        raise FetchFailed(f"{name} has sent no policy: {failure}")
-
-    async def _get_from(self, client: object, name: str, address: Address) -> bytes:
-        from httpx2 import AsyncClient  # noqa: PLC0415
-
-        assert isinstance(client, AsyncClient)
-        host = f"[{address}]" if address.version == 6 else str(address)
-        url = f"https://{host}:{self._port}{_PATH}"
-        asked = client.stream(
-            "GET", url, headers={"Host": name, "Accept-Encoding": "identity"}, extensions={"sni_hostname": name}
-        )
-        async with asked as response:
-            if response.status_code != 200:  # rfc8461#3.3: redirects MUST NOT be followed
-                raise FetchFailed(f"{name} has answered {response.status_code} instead of a policy")
-            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "text/plain":  # rfc8461#3.2
-                raise PolicyInvalid(f"{name} has sent {kind or 'something untyped'} instead of text/plain")
-            text = bytearray()
-            async for piece in response.aiter_raw(8192):
-                text += piece
-                if len(text) > MAX_OCTETS:
-                    raise PolicyInvalid(f"{name} has sent more than {MAX_OCTETS} octets")
-        return bytes(text)

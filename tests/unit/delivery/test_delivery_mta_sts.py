@@ -14,6 +14,7 @@ from gatepost.delivery import Security
 from gatepost.delivery.handshakes import Trouble
 from gatepost.delivery.sts_policies import Found, Policies
 from gatepost.net.certificates import client_context
+from gatepost.net.https import Https
 from gatepost.net.mta_sts import Fetcher, FetchFailed, Mode, Policy, PolicyInvalid, policy_id
 from gatepost.net.resolver import StaticResolver
 from gatepost.store.ledger import MemoryLedger
@@ -139,7 +140,7 @@ NAMES = StaticResolver({"mta-sts.d.example": "127.0.0.1"})
 
 
 def _fetcher(here: Web, trusting: Callable[[], ssl.SSLContext], **how: object) -> Fetcher:
-    return Fetcher(NAMES, trusting, port=here.port, **{"allow_private": True, "timeout_s": 5, **how})  # type: ignore[arg-type]
+    return Fetcher(Https(NAMES, trusting, port=here.port, **{"allow_private": True, "timeout_s": 5, **how}))  # type: ignore[arg-type]
 
 
 async def test_a_policy_is_fetched_from_its_server(authority, trusting):
