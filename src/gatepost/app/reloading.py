@@ -13,6 +13,8 @@ class NeedsRestart(RuntimeError):
 def check_reloadable(before: Settings, after: Settings) -> None:
     """NeedsRestart names what differs and can't be changed while the server runs."""
     keys = [key for key in _FIXED if getattr(before, key) != getattr(after, key)]
+    if before.delivery.model_copy(update=_BY_DESTINATION) != after.delivery.model_copy(update=_BY_DESTINATION):
+        keys.append("delivery")
     listeners = [(one.name, one.address, one.protocol, one.tls == "implicit") for one in before.listen]
     if listeners != [(one.name, one.address, one.protocol, one.tls == "implicit") for one in after.listen]:
         keys.append("listeners")
@@ -26,3 +28,4 @@ def check_reloadable(before: Settings, after: Settings) -> None:
 
 
 _FIXED = ("hostname", "data", "workers", "run_as", "dns", "delivery", "trace", "spool", "user")
+_BY_DESTINATION: dict[str, tuple[object, ...]] = {"destination": (), "sender": ()}  # these change while it runs

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gatepost.app.allowances import allowances, back_off
 from gatepost.app.dialects import load_plugins
 from gatepost.app.gates import delivery_routes, gates, hop
 from gatepost.app.generation import Generation, Surroundings, make_generation
@@ -315,6 +316,10 @@ class Worker:
         self.certificates = prepared.certificates
         self._routes, self._domains = prepared.routes, prepared.domains
         self.generations += 1
+        if self._destinations is not None:
+            self._destinations.allowances = allowances(self.settings)
+        for runner, _ in self._runners:
+            runner.sort()
         self._counter.limits = _session_limits(self.settings)
         self._retired.append(before)
         self._patience.spawn(self._retire(before))
@@ -413,7 +418,7 @@ def destinations(settings: Settings, exchangers: Exchangers | None = None) -> De
         ),
         contexts=Contexts(offered=client_context(verify=False), required=client_context(verify=True)),
     )
-    return Destinations(dialer, exchangers=exchangers, concurrency=delivery.concurrency, kept_s=delivery.reuse)
+    return Destinations(dialer, exchangers=exchangers, allowances=allowances(settings), back_off=back_off(settings))
 
 
 def _own_domains(settings: Settings) -> frozenset[str]:

@@ -11,7 +11,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gatepost.app.settings.proxying import DefaultProxy
-from gatepost.app.settings.units import AnyPath, Days, Duration, Size, Switch, Whole
+from gatepost.app.settings.units import (
+    AnyPath,
+    Days,
+    Duration,
+    PerTimeText,
+    Size,
+    Switch,
+    Texts,
+    Whole,
+)
+
+Priority = Literal["high", "normal", "low"]
 
 
 class Section(BaseModel):
@@ -105,6 +116,41 @@ class Smtp(Section):
     smtputf8: Switch = Field(default=True, description="Offer SMTPUTF8, addresses beyond ASCII.")  # rfc6531
 
 
+class Destination(Section):
+    """What is different for some destinations; what isn't said here is as in `[delivery]`."""
+
+    match: Texts = Field(
+        description='Patterns of domains that mail goes to by MX, or of next servers: "example.org", "*.example.org", '
+        '"mx1.example.org", "10.0.0.5". The first table that fits decides.'
+    )
+    concurrency: Whole | None = Field(default=None, ge=1, description="Connections at a time, for each worker.")
+    rate: PerTimeText | None = Field(
+        default=None, description='Messages in a time, for each worker and server, evenly spread: "100/min".'
+    )
+    messages_per_connection: Whole | None = Field(
+        default=None, ge=0, description="Messages that a connection carries before it is closed; 0: no bound."
+    )
+    reuse: Duration | None = Field(default=None, description="How long an idle connection is kept.")
+    expire: Duration | None = Field(
+        default=None, gt=0, description="How long delivery is tried, for mail to these domains however it goes."
+    )
+    priority: Priority = Field(
+        default="normal",
+        description="How soon their mail has its turn while other mail waits too: high gets four times as many places "
+        "as normal, low half as many.",
+    )
+
+
+class SenderPriority(Section):
+    """How soon some senders' mail has its turn."""
+
+    match: Texts = Field(
+        description='Patterns of users who have authenticated, and of the sender\'s domain for others: "news@*", '
+        '"example.org".'
+    )
+    priority: Priority = Field(description="high, normal or low, as for destinations.")
+
+
 class Delivery(Section):
     """How accepted mail leaves the spool."""
 
@@ -116,8 +162,24 @@ class Delivery(Section):
         default=5 * 86400.0, gt=0, description="How long delivery is tried before it counts as failed."
     )  # rfc5321#4.5.4.1
     concurrency: Whole = Field(
-        default=20, ge=1, description="Connections at a time to one destination, for each worker."
+        default=20,
+        ge=1,
+        description="The most connections at a time to one destination, for each worker; it begins with five, and has "
+        "more as messages get through.",
     )
+    rate: PerTimeText | None = Field(
+        default=None, description='Messages to one server in a time, for each worker: "100/min"; without it no bound.'
+    )
+    messages_per_connection: Whole = Field(
+        default=0, ge=0, description="Messages that a connection carries before it is closed; 0: no bound."
+    )
+    rest: Duration = Field(
+        default=60.0,
+        gt=0,
+        description="How long a server that can't be reached is left alone, by all messages; doubled while that goes "
+        "on.",
+    )
+    rest_max: Duration = Field(default=3600.0, gt=0, description="The longest that a server is left alone.")
     reuse: Duration = Field(
         default=10.0, description="How long an idle connection is kept for the next message; 0 closes it."
     )
@@ -142,6 +204,12 @@ class Delivery(Section):
     end_timeout: Duration = Field(
         default=600.0, gt=0, description="How long the answer to end-of-data may take."
     )  # rfc5321#4.5.3.2.6
+    destination: tuple[Destination, ...] = Field(
+        default=(), description="One table for destinations that are to be treated differently."
+    )
+    sender: tuple[SenderPriority, ...] = Field(
+        default=(), description="One table for senders whose mail is to come sooner, or later."
+    )
 
 
 class Trace(Section):

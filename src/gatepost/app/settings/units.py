@@ -28,6 +28,8 @@ _OCTETS = {
     None: 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
+_RATE = re.compile(r"(\d+)\s*(?:/|per)\s*(s|sec|min|m|h|hour|d|day)", re.ASCII)
+_PER = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
 _MAX_SECRET = 64 * 1024
 
@@ -58,6 +60,18 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PerTime:
+    """So many in a time; a count of 0 is no bound."""
+
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        unit = next((name for name, size in _PER.items() if size == self.seconds), "s")
+        return f"{self.count}/{unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +139,15 @@ def show_size(octets: int) -> str:
         if octets and octets % _OCTETS[unit] == 0:
             return f"{octets // _OCTETS[unit]}{unit}"
     return str(octets)
+
+
+def parse_rate(value: object) -> PerTime:
+    """So many in a second, minute, hour or day."""
+    if isinstance(value, PerTime):
+        return value
+    if isinstance(value, str) and (match := _RATE.fullmatch(value.strip())) and int(match.group(1)) <= 10**9:
+        return PerTime(int(match.group(1)), _PER[match.group(2)])
+    wrong(f"{shown(value)} isn't a rate", mend='"10/s", "100/min", "5000/h", or "0/s" for no bound')
 
 
 def parse_whole(value: object) -> int:
@@ -268,6 +291,9 @@ Duration = Annotated[
     float, BeforeValidator(parse_duration), Kind("seconds", show_duration), WithJsonSchema(_NUMBER_OR_STRING)
 ]
 Size = Annotated[int, BeforeValidator(parse_size), Kind("octets", show_size), WithJsonSchema(_NUMBER_OR_STRING)]
+PerTimeText = Annotated[
+    PerTime, PlainValidator(parse_rate), Kind("messages in a time"), PlainSerializer(str), WithJsonSchema(_STRING)
+]
 Whole = Annotated[int, BeforeValidator(parse_whole), Kind("number")]
 Days = Annotated[int, BeforeValidator(parse_whole), Kind("days")]
 Switch = Annotated[bool, BeforeValidator(parse_switch), Kind("true or false")]
