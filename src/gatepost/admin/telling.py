@@ -60,6 +60,10 @@ class Explanation:
     ended_ms: int = 0
     listener: str = ""
     peer: str = ""
+    via: str = ""
+    """The proxy, or the server in front, that has named the peer."""
+    forwarded: str = ""
+    """For whom the peer spoke by XFORWARD."""
     helo: str = ""
     tls: str = ""
     user: str = ""
@@ -77,6 +81,8 @@ class Explanation:
             "token": self.token,
             "listener": self.listener,
             "peer": self.peer,
+            "via": self.via,
+            "forwarded": self.forwarded,
             "helo": self.helo,
             "tls": self.tls,
             "user": self.user,
@@ -132,8 +138,13 @@ def _tell_session(told: Explanation, kind: str, facts: Mapping[str, Any]) -> Non
     match kind:
         case "session":
             told.peer, told.listener = str(facts.get("peer", "")), str(facts.get("listener", ""))
+            told.via, told.user = str(facts.get("via", "")), str(facts.get("user", ""))
             if "turned_away" in facts:
                 told.how = f"turned away: {facts['turned_away']}"
+        case "client":
+            told.peer, told.user = str(facts.get("peer", "")), str(facts.get("user", ""))
+        case "forwarded":
+            told.forwarded = str(facts.get("addr", "")) or str(facts.get("name", ""))
         case "hello":
             told.helo = str(facts.get("name", ""))
         case "tls" if "version" in facts:
@@ -310,8 +321,10 @@ def _decided(facts: Mapping[str, Any], one: Transaction) -> bool:
 def _peer(told: Explanation) -> str:
     name = f"{told.peer} ({told.helo})" if told.helo else told.peer
     tls = f", {told.tls}" if told.tls else ""
+    via = f", via {told.via}" if told.via else ""
+    forwarded = f", for {told.forwarded}" if told.forwarded else ""
     user = f", as {told.user}" if told.user else ""
-    return f"{name}{tls}{user}"
+    return f"{name}{tls}{user}{via}{forwarded}"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

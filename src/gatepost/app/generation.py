@@ -27,7 +27,8 @@ from gatepost.plugins.loaded import Loaded, PluginError
 from gatepost.serving.house import Gate, GateHouse
 from gatepost.serving.limits import SessionCounter
 from gatepost.serving.patience import LoopPatience
-from gatepost.serving.place import Disagreement, Place, Policy, Timeouts, Users
+from gatepost.serving.place import Disagreement, Place, Policy, Timeouts, Trust, Users
+from gatepost.serving.proxied import ProxyDoor
 from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
 from gatepost.store.spool import Spool
@@ -180,6 +181,10 @@ def _place(
             complete_headers=listener.protocol == "submission",
         ),
         users=around.users if listener.auth != "off" else None,
+        trust=Trust(listener.xclient, listener.xforward) if listener.xclient or listener.xforward else None,
+        door=ProxyDoor(listener.name, listener.proxy_protocol, within_s=limits.proxy_timeout)
+        if listener.proxy_protocol
+        else None,
         tls=tls,
         repeats=around.repeats,
         files=around.files,

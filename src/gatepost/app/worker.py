@@ -224,9 +224,13 @@ class Worker:
             generation.begin_session()
             return reception.serve(ended)
 
+        def preface(stream: Stream) -> Awaitable[bool] | None:
+            door = self.generation.places[name].door
+            return None if door is None else door(stream)
+
         where = bound if bound is not None else (listener.address.host, listener.address.port)
         tls = context if implicit else None
-        listening = await listen(where, serve, tls=tls, handshake_s=self.settings.limits.tls_timeout)
+        listening = await listen(where, serve, tls=tls, preface=preface, handshake_s=self.settings.limits.tls_timeout)
         self._listening.append(listening)
         self.listeners[name] = Bound(listener, listening.address)
 

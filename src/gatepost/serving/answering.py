@@ -26,8 +26,9 @@ class Answering(ABC):
     def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
         self.place = place
         self.stream = stream
-        self.machine = ServerSession(place.profile, tls=tls)
         peer = stream.peer
+        profile = place.profile if place.trust is None else place.trust.profile(place.profile, peer.address)
+        self.machine = ServerSession(profile, tls=tls)
         if place.lookup is not None:
             peer = stream.peer = Peer(peer.address, peer.port, place.lookup, peer.via)
         self.session = Session(

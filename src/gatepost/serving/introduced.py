@@ -1,30 +1,66 @@
-"""Who is on the line: the greeting, EHLO and STARTTLS, and what the stages there have to say."""
+"""Who is on the line: the greeting, EHLO and STARTTLS, and for whom a server in front of us speaks.
+
+After XCLIENT it is as if the named client had connected: it is counted by the limits, the Connect stage is asked about
+it, and nothing is left of the one before. What the server itself is, stays with the connection (`stream`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 
 from gatepost.hooks import stages
 from gatepost.hooks.questions import Question
-from gatepost.hooks.session import Standing
+from gatepost.hooks.session import Holder, Standing
 from gatepost.hooks.verdicts import Hangup, Refuse
-from gatepost.model import Reply
-from gatepost.net import ConnectionLost, HandshakeFailed
+from gatepost.model import Address, Peer, Reply
+from gatepost.net import ConnectionLost, HandshakeFailed, Stream
 from gatepost.serving.answering import Answering
 from gatepost.serving.conclusion import stage_refusal
+from gatepost.serving.limits import Admission
+from gatepost.serving.place import Place
 from gatepost.wire.smtp import events
 
 log = logging.getLogger("gatepost.serving")
 
 START_NOW = Reply(220, "2.0.0", "go ahead")
+CLIENT_TAKEN = Reply(220, "2.0.0", "go ahead")
+NOTED = Reply(250, "2.0.0", "noted")
 _SERVICE = {"smtp": "ESMTP", "submission": "ESMTP", "lmtp": "LMTP"}
 
 
 class Introduced(Answering):
     """Invariant: what is known of the client was learned over the connection as it is now, never before STARTTLS."""
 
-    __slots__ = ()
+    __slots__ = ("_counted", "_helo")
+
+    def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
+        super().__init__(place, stream, tls=tls)
+        self._counted: Address | None = None
+        """The peer this session is counted for."""
+        self._helo = ""
+        """The name that XCLIENT says the client gave; what is said after it is the server's own."""
+
+    def _enter(self, peer: Address) -> Admission:
+        """Count the session for a peer, if there is room."""
+        admission = self.place.counter.enter(peer)
+        if admission is Admission.GRANTED:
+            self._counted = peer
+        return admission
+
+    def _leave(self) -> None:
+        """Count it no more."""
+        counted, self._counted = self._counted, None
+        if counted is not None:
+            self.place.counter.leave(counted)
+
+    def _facts(self, **more: object) -> dict[str, object]:
+        """Whom the session is with, for the trace."""
+        peer = self.session.peer
+        facts = {"peer": str(peer), **more, "listener": self.session.listener}
+        return facts if peer.via is None else {**facts, "via": str(peer.via)}
 
     async def _connect(self, event: events.Connect) -> None:
         profile = self.place.profile
@@ -62,7 +98,7 @@ class Introduced(Answering):
         greeting = Reply(250, "", f"{self.place.profile.hostname} greets {session.peer}")
         capabilities = machine.capabilities()
         if stages.Hello in self.place.dispatcher.chains:
-            facts = {"helo": event.name, "capabilities": capabilities}
+            facts = {"helo": self._helo or event.name, "capabilities": capabilities}
             outcome = await self._ask(Question(stages.Hello, session, greeting, facts=facts))
             match outcome.verdict:
                 case Refuse(said):
@@ -75,8 +111,8 @@ class Introduced(Answering):
                 case _:
                     greeting = outcome.pending
         self._forget()  # attack S7: only now, a refused EHLO leaves the transaction alone
-        session.helo = event.name
-        self.place.recorder.record(session.id, "hello", {"name": event.name, "verb": event.verb.value})
+        session.helo = self._helo or event.name
+        self.place.recorder.record(session.id, "hello", {"name": session.helo, "verb": event.verb.value})
         machine.answer_hello(greeting, capabilities)
 
     async def _start_tls(self, event: events.StartTls) -> None:
@@ -104,3 +140,57 @@ class Introduced(Answering):
         session.tls, session.helo, session.user = tls, "", None  # rfc3207#4.2: all that was learned is forgotten
         session.standing = Standing(False, session.standing.quarantine, session.standing.discard)
         place.recorder.record(session.id, "tls", {"version": tls.version, "cipher": tls.cipher})
+
+    # ── who speaks for others ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _client(self, event: events.Client) -> None:
+        """XCLIENT. With an ADDR it is another client: what isn't named with it is unknown, whoever was named before."""
+        session, stream, named = self.session, self.stream, event.attributes
+        self._forget()
+        self.closings.close(session.holder)
+        session.holder, session.standing, session.helo = Holder(), Standing(), ""
+        before = session.peer
+        kind = "client"
+        if "ADDR" in named:
+            self.place.recorder.record(session.id, "end", {"how": "xclient"})
+            session.id = self.place.tokens.next()
+            session.user, session.local, self._helo = None, stream.local, ""
+            before, kind = stream.peer, "session"
+        session.peer = peer = self._named(before, named)
+        session.user = named.get("LOGIN", session.user or "") or None
+        session.local = named.get("DESTADDR") or session.local[0], int(named.get("DESTPORT") or session.local[1])
+        self._helo = named.get("HELO", self._helo)
+        self._leave()
+        admission = self._enter(peer.address)
+        user = {} if session.user is None else {"user": session.user}
+        self.place.recorder.record(session.id, kind, self._facts(port=peer.port, **user))
+        if admission is not Admission.GRANTED:
+            self._refuse("XCLIENT", Reply(421, "4.7.0", f"{admission.value}, try again later ({session.id})"), "house")
+            return
+        self.machine.answer(CLIENT_TAKEN)
+        if session.user is not None:
+            self.machine.authenticated()
+
+    def _named(self, before: Peer, named: Mapping[str, str]) -> Peer:
+        address = ip_address(named.get("ADDR") or str(before.address))
+        port = int(named.get("PORT") or (0 if named.get("ADDR") else before.port))
+        lookup = before.lookup
+        if "NAME" in named:
+            lookup = _known(named["NAME"])
+        elif "ADDR" in named:
+            lookup = self.place.lookup
+        return Peer(address, port, lookup, self.stream.peer.address)
+
+    async def _forwarded(self, event: events.Forwarded) -> None:
+        """XFORWARD: for the record."""
+        self.place.recorder.record(self.session.id, "forwarded", {k.lower(): v for k, v in event.attributes.items()})
+        self.machine.answer(NOTED)
+
+
+def _known(name: str) -> Callable[[Address], Awaitable[str | None]]:
+    """A look-up that has been made already, by the server in front."""
+
+    async def look_up(_: Address) -> str | None:
+        return name or None
+
+    return look_up

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import lru_cache
 from inspect import isawaitable
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol
 
 from gatepost.content.headers import Limits as HeaderLimits
@@ -22,6 +24,7 @@ from gatepost.model import Address
 from gatepost.serving.house import GateHouse
 from gatepost.serving.limits import SessionCounter
 from gatepost.serving.patience import LoopPatience
+from gatepost.serving.proxied import ProxyDoor
 from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
 from gatepost.store.spool import Spool
@@ -67,6 +70,29 @@ class Policy:
     """Add a missing Date and Message-ID (submission)."""  # rfc6409#8
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which peers of a listener may say for whom they speak: by XCLIENT, whose word is as good as a connection, and by
+    XFORWARD, which is for the record.
+    """
+
+    xclient: tuple[IPv4Network | IPv6Network, ...] = ()
+    xforward: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def profile(self, usual: Profile, peer: Address) -> Profile:
+        """What this peer is offered. A few of them are made, and shared by all sessions."""
+        return _trusting(
+            usual,
+            any(peer in network for network in self.xclient),
+            any(peer in network for network in self.xforward),
+        )
+
+
+@lru_cache(maxsize=64)
+def _trusting(usual: Profile, xclient: bool, xforward: bool) -> Profile:
+    return replace(usual, xclient=xclient, xforward=xforward) if xclient or xforward else usual
+
+
 class Users(Protocol):
     """Who may authenticate here."""
 
@@ -94,6 +120,10 @@ class Place:
     timeouts: Timeouts = field(default_factory=Timeouts)
     policy: Policy = field(default_factory=Policy)
     users: Users | None = None
+    trust: Trust | None = None
+    """None where nobody may speak for others."""
+    door: ProxyDoor | None = None
+    """None where no proxy is in front."""
     tls: Callable[[], ssl.SSLContext] | None = None
     repeats: Repeats | None = None
     files: Files | None = None

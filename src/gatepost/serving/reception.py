@@ -59,7 +59,7 @@ class Reception(Lines):
 
     def serve(self, ended: Callable[[Reception], None]) -> Awaitable[None]:
         """As run, and `ended` hears that it is over. Not `async`: every idle session would have one more frame."""
-        admission = self.place.counter.enter(self.session.peer.address)
+        admission = self._enter(self.session.peer.address)
         if admission is not Admission.GRANTED:
             return self._turn_away(admission, ended)
         return self._carrier.carry(self._serve(ended))
@@ -213,12 +213,6 @@ class Reception(Lines):
         finally:
             ended(self)
 
-    def _facts(self, **more: object) -> dict[str, object]:
-        """A session's beginning, for the trace."""
-        peer = self.session.peer
-        facts = {"peer": str(peer), **more, "listener": self.session.listener}
-        return facts if peer.via is None else {**facts, "via": str(peer.via)}
-
     def _last_words(self, reply: Reply) -> None:
         if not self.stream.lost:
             said = reply.with_text(f"{reply.text} ({self.session.id})")
@@ -232,7 +226,7 @@ class Reception(Lines):
     async def _end(self, ending: str) -> None:
         place, session = self.place, self.session
         self.ending = ending
-        place.counter.leave(session.peer.address)
+        self._leave()
         try:
             if self._mailing is not None:
                 await self._mailing.end(unheard=ending != "quit")
@@ -257,6 +251,8 @@ _HANDLERS: dict[type, Callable[[Reception, Any], Awaitable[None]]] = {
     events.Connect: Reception._connect,
     events.Hello: Reception._hello,
     events.StartTls: Reception._start_tls,
+    events.Client: Reception._client,
+    events.Forwarded: Reception._forwarded,
     events.Reset: Reception._reset,
     events.Noop: Reception._noop,
     events.Verify: Reception._verify,

@@ -29,6 +29,7 @@ from gatepost.app.settings.units import (
     Switch,
     Text,
     Texts,
+    Trusted,
     parse_several,
     parse_whole,
     shown,
@@ -71,6 +72,19 @@ class Listener(Section):
     own_addresses_only: Switch = Field(
         default=True,
         description="Whether an authenticated user may send only as his own addresses (name, aliases, send_as).",
+    )
+    proxy_protocol: Trusted = Field(
+        default=(),
+        description="Load balancers that begin each connection with a PROXY header, which names the client; without it "
+        "they are closed, and from others it is refused.",
+    )
+    xclient: Trusted = Field(
+        default=(),
+        description="Servers in front that may say by XCLIENT for which client they speak, and as whom it has "
+        "authenticated; they are believed.",
+    )
+    xforward: Trusted = Field(
+        default=(), description="Servers in front that may name the client by XFORWARD, for the record."
     )
 
     @model_validator(mode="before")

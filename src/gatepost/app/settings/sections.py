@@ -80,6 +80,9 @@ class Limits(Section):
     message_deadline: Duration = Field(default=3600.0, gt=0, description="How long a whole message may take to arrive.")
     reply_timeout: Duration = Field(default=120.0, gt=0, description="How long a client may leave replies unread.")
     tls_timeout: Duration = Field(default=30.0, gt=0, description="How long a TLS handshake may take.")
+    proxy_timeout: Duration = Field(
+        default=10.0, gt=0, description="How long a load balancer may take to send its PROXY header."
+    )
     question_budget: Duration = Field(
         default=30.0, gt=0, description="Time for all plugins together at one question; then 451."
     )

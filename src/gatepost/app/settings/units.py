@@ -32,6 +32,7 @@ _RATE = re.compile(r"(\d+)\s*(?:/|per)\s*(s|sec|min|m|h|hour|d|day)", re.ASCII)
 _PER = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
 _MAX_SECRET = 64 * 1024
+_WIDEST = 7  # bits; fc00::/7 is all private addresses
 
 Network = IPv4Network | IPv6Network
 
@@ -221,6 +222,18 @@ def parse_network(value: object) -> Network:
     wrong(f"{shown(text)} names an address inside a network", mend=f'"{wider}", or "{text.partition("/")[0]}" alone')
 
 
+def parse_trusted(value: object) -> tuple[Network, ...]:
+    """Networks whose word is taken for who a client is; no network can be so wide that anybody is in it."""
+    networks = tuple(parse_network(one) for one in parse_several(value))
+    for network in networks:
+        if network.prefixlen < _WIDEST:
+            wrong(
+                f"in {shown(str(network))} is nearly everybody, who could then say he is anybody",
+                mend='the addresses of your own servers, such as "10.0.0.5" or "10.0.0.0/8"',
+            )
+    return networks
+
+
 def parse_path(value: object) -> Path:
     """Absolute; what is relative begins at the folder of the file that says it."""
     if not isinstance(value, str | os.PathLike) or not str(value):
@@ -304,6 +317,13 @@ Address = Annotated[
 ]
 AnyNetwork = Annotated[
     Network, PlainValidator(parse_network), Kind("network"), PlainSerializer(str), WithJsonSchema(_STRING)
+]
+Trusted = Annotated[
+    tuple[Network, ...],
+    PlainValidator(parse_trusted),
+    Kind("networks"),
+    PlainSerializer(lambda networks: [str(one) for one in networks]),
+    WithJsonSchema({"anyOf": [_STRING, {"type": "array", "items": _STRING}]}),
 ]
 AnyPath = Annotated[Path, PlainValidator(parse_path), Kind("path"), PlainSerializer(str), WithJsonSchema(_STRING)]
 SecretText = Annotated[

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from gatepost.model import Reply
 
 _LONGEST = 255  # characters of a value, decoded
-_ATTRIBUTE = re.compile(r"([A-Za-z]+)=((?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})+)")  # xtext, rfc1891#5; either case of hex
+_ATTRIBUTE = re.compile(r"([A-Za-z]+)=((?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})+)")  # xtext, rfc3461#4; either case of hex
 _ENCODED = re.compile(rb"\+([0-9A-Fa-f]{2})")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
