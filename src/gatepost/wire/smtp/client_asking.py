@@ -131,6 +131,9 @@ class Asking(ABC):
                 raise AssertionError(what)
             case _:
                 assert_never(what)
+        if not self._waiting:  # nothing was sent that others would have to wait for
+            self._again = 0
+            self._is_barred = False
         self._go_on()
 
     def _go_after(self, what: Effect, step: Step) -> None:
@@ -169,12 +172,12 @@ class Asking(ABC):
     def _repeat(self, reply: Reply, heard: Command) -> None:
         """The command once more, shown again where commands are."""
         self._twice = None
-        if self._again >= MAX_AGAIN or not self._may_repeat(reply, heard):
+        if not self._may_repeat(reply, heard):
             self._again = 0
             self._is_barred = False
             self._heed(reply, heard)
             return
-        self._again += 1
+        self._again += 1  # at most MAX_AGAIN: neither question brings it here beyond that
         self._note_unheeded(reply, heard)
         self._is_barred = True
         self._issue(heard)

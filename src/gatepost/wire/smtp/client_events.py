@@ -125,6 +125,11 @@ class Capabilities:
         """MAILMAX: transactions on one connection (RFC 9422 §4)."""
         return self._limit("MAILMAX")
 
+    @property
+    def domains_max(self) -> int | None:
+        """RCPTDOMAINMAX: recipients' domains in one transaction (RFC 9422 §4)."""
+        return self._limit("RCPTDOMAINMAX")
+
     def _limit(self, name: str) -> int | None:
         for item in self.keywords.get("LIMITS", "").upper().split():
             key, _, value = item.partition("=")

@@ -304,6 +304,8 @@ class Session(Asking):
                 return not (reply.is_positive and heard[0].startswith(b"XCLIENT"))
             case Asked.DATA:
                 return reply.code != 354
+            case Asked.SENDER | Asked.RECIPIENT:  # two of either would be another envelope
+                return not 200 <= reply.code < 300
             case _:
                 return True
 

@@ -56,7 +56,7 @@ class Effect(Enum):
 
     SEND = "the command is sent"
     SEND_OTHER = "this is sent in its place"
-    SEND_TWICE = "the command is sent, and due again after its reply"
+    SEND_TWICE = "the command is sent, and due again where the server has not taken it"
     SKIP = "the command isn't sent, and not missed"
     REFUSE = "the command isn't sent, and counts as refused"
     HEED = "the reply counts"
@@ -130,8 +130,9 @@ EFFECTS: Mapping[tuple[Moment, Phase], Mapping[Kind, Effect]] = {
 }
 """What each step does to each question; a step that isn't there is refused.
 
-What can't be taken back isn't: after a 421 the session ends, a message the server has taken is taken, and where the
-server awaits a handshake or content, any step but Go drops the connection.
+What can't be taken back isn't: after a 421 the session ends, a sender or recipient that was taken isn't said again, a
+message that was taken is taken, and where the server awaits a handshake or content, any step but Go drops the
+connection.
 """
 
 _JUMPS = {Phase.DATA: Kind.JUMP_DATA, Phase.SENDER: Kind.JUMP_SENDER, Phase.QUIT: Kind.JUMP_QUIT}
