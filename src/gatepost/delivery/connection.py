@@ -151,11 +151,6 @@ class Connection:
         return self._stream.tls
 
     @property
-    def is_encrypted(self) -> bool:
-        """Whether the session is under TLS."""
-        return self._stream.tls is not None
-
-    @property
     def can_send(self) -> bool:
         """Whether it can carry another message, as far as we know: no 421, no loss, MAILMAX not reached."""
         return self._client.can_reuse and not (self._stream.lost or self._stream.at_eof or self._stream.pending)
@@ -312,7 +307,6 @@ class Connection:
             if self._client.is_idle:
                 self._client.quit()
             return prepared.reply
-        assert isinstance(prepared, Prepared | Reply)
         return prepared
 
     async def _convert(self, transaction: Transaction, content: Blob) -> tuple[Transaction, Blob] | Reply:
