@@ -20,14 +20,14 @@ from gatepost.hooks.records import describe_edit
 from gatepost.hooks.session import Session
 from gatepost.hooks.transaction import Transaction
 from gatepost.hooks.verdicts import PROCEED, Discard, Hangup, Refuse, Verdict
-from gatepost.model import Body, Envelope, Recipient, Reply, Ticket
+from gatepost.model import Body, Recipient, Reply, Ticket
+from gatepost.serving import custody
 from gatepost.serving.conclusion import (
     Decision,
     Fate,
     Plan,
     discards,
     each_hears,
-    parts,
     plan,
     stage_refusal,
     with_ticket,
@@ -40,7 +40,6 @@ from gatepost.serving.recipients import Before, are_alike, next_server_of, taker
 from gatepost.serving.repeats import fingerprint_of
 from gatepost.store.draft import Draft
 from gatepost.store.errors import SpoolFailure, SpoolFull
-from gatepost.store.spool import Deposit
 from gatepost.wire.smtp import events
 from gatepost.wire.smtp.server import ServerSession
 
@@ -52,7 +51,6 @@ GO_AHEAD = Reply(354, "", "send the message, end with a line that is a single do
 CHUNK_OK = Reply(250, "2.0.0", "chunk taken")
 ACCEPTED = Reply(250, "2.0.0", "accepted")
 TOO_MANY_HOPS = Reply(554, "5.4.6", "this message has been through too many servers")  # rfc5321#6.3
-NOT_TOGETHER = Reply(451, "4.5.3", "these recipients get different messages, send to them separately")
 ANOTHER_POLICY = Reply(452, "4.5.3", "this recipient has other rules, send to it separately")
 DISK_FULL = Reply(452, "4.3.1", "no room for this message now, try again later")
 NOT_STORED = Reply(451, "4.3.0", "the message couldn't be stored, try again later")
@@ -361,43 +359,26 @@ class Mailing:
         self, made: Plan, over: Collection[Recipient], intake: Intake, content: IntakeContent | None
     ) -> None:
         """Everything in one step; when it returns, the message is safe."""
-        place, transaction = self._place, self._open
-        deposits: list[Deposit] = []
-        for recipients, edits, held in parts(transaction, made, over):
-            blob = content.with_edits(edits) if content is not None and edits else None
-            deposits.append(
-                Deposit(
-                    ticket=transaction.ticket,
-                    envelope=Envelope(transaction.sender, recipients, self._body, self._utf8, transaction.parameters),
-                    content=intake.draft if blob is None else blob,
-                    received_at=place.clock.unix()[0],
-                    held=held,
-                    authenticated=self._session.user,
-                    part=len(deposits),
-                )
-            )
-        records = discards(transaction, made)
-        if deposits or records:
+        place = self._place
+        kept = custody.deposits(self._accepted, made, over, intake, content, place.clock.unix()[0])
+        records = discards(self._open, made)
+        if kept or records:
             self.is_committing = True
-            await place.spool.commit(deposits, records=records)
+            await place.spool.commit(kept, records=records)
 
     async def _hand_over(self, made: Plan, over: Mapping[Recipient, HandOver], content: IntakeContent) -> Reply | None:
-        """The next server's answer, where it is asked while the sender waits; None where nobody is.
-
-        Its one answer is ours, so it gets one message, or none where there would have to be several.
-        """
+        """The next server's answer, where it is asked while the sender waits; None where nobody is."""
         transaction = self._open
-        queued = [recipient for recipient in made.having(Fate.QUEUE) if recipient in over]
-        if not queued:
-            return None
-        takers = {over[recipient] for recipient in queued}
-        groups = [edits for members, edits in transaction.groups() if any(member in queued for member in members)]
-        if len(takers) > 1 or len(groups) > 1:
-            log.error("%s can't be handed over: its recipients get different content or servers", transaction.ticket)
-            return NOT_TOGETHER
-        envelope = Envelope(transaction.sender, tuple(queued), self._body, self._utf8, transaction.parameters)
+        letter = custody.letter(transaction, made, over)
+        if letter is None or isinstance(letter, Reply):
+            return letter
+        envelope = self._accepted.envelope(letter.recipients)
         self.is_committing = True
-        return await takers.pop()(self._session, transaction, envelope, content.with_edits(groups[0]))
+        return await letter.by(self._session, transaction, envelope, content.with_edits(letter.edits))
+
+    @property
+    def _accepted(self) -> custody.Accepted:
+        return custody.Accepted(self._open, self._body, self._utf8, self._session.user)
 
     # ── what is said ───────────────────────────────────────────────────────────────────────────────────────────────
 
