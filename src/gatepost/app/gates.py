@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_network
 from pathlib import Path as File
 
+from gatepost.app.protecting import pair
 from gatepost.app.settings.proxying import ProxyUrl
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.routes import SMTP_PORT, Deliver, Route
@@ -141,6 +142,7 @@ def _action(route: Route, proxy: ProxyUrl | None) -> Action:
     hosts = tuple(Host(endpoint.host, endpoint.port) for endpoint in deliver.hosts)
     if deliver.socket is not None:
         hosts = (Host(socket=str(deliver.socket)),)
+    identity = pair(deliver.certificate)
     ways = callings(deliver, proxy)
     calling, pool = (ways[0], None) if len(ways) == 1 else (DIRECTLY, Pool(ways, Rotation(deliver.rotation)))
     match deliver.by:
@@ -149,9 +151,9 @@ def _action(route: Route, proxy: ProxyUrl | None) -> Action:
         case "discard":
             return Discard()
         case "relay":
-            return Relay(hosts, Security(deliver.tls), auth, calling, pool)
+            return Relay(hosts, Security(deliver.tls), auth, calling, pool, identity)
         case "lmtp":
-            return Lmtp(hosts, Security(deliver.tls), auth, calling, pool)
+            return Lmtp(hosts, Security(deliver.tls), auth, calling, pool, identity)
         case "mx":
             return Mx(
                 port=deliver.port or SMTP_PORT,
@@ -159,6 +161,7 @@ def _action(route: Route, proxy: ProxyUrl | None) -> Action:
                 calling=calling,
                 allow_private=deliver.allow_private,
                 pool=pool,
+                identity=identity,
             )
 
 

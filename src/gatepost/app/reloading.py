@@ -20,6 +20,7 @@ def check_reloadable(before: Settings, after: Settings) -> None:
         keys.append("listeners")
     if bool(before.tls.certificate) and not after.tls.certificate:
         keys.append("certificates, once there are any,")
+    keys += [f"tls.{key}" for key in _TLS_TO_OTHERS if getattr(before.tls, key) != getattr(after.tls, key)]
     if takes_everybody(before) != takes_everybody(after):
         keys.append("a maildrop for everybody")
     if keys:
@@ -29,3 +30,4 @@ def check_reloadable(before: Settings, after: Settings) -> None:
 
 _FIXED = ("hostname", "data", "workers", "run_as", "dns", "delivery", "trace", "spool", "user")
 _BY_DESTINATION: dict[str, tuple[object, ...]] = {"destination": (), "sender": ()}  # these change while it runs
+_TLS_TO_OTHERS = ("client", "policy", "reports")

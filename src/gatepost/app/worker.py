@@ -22,17 +22,18 @@ from gatepost.app.generation import Generation, Surroundings, make_generation
 from gatepost.app.next_server import CallAhead, HandOvers
 from gatepost.app.observing import Observer, Say, session_facts
 from gatepost.app.ourselves import exchangers, resolver
+from gatepost.app.protecting import Protecting, contexts
 from gatepost.app.reloading import check_reloadable
 from gatepost.app.sending import Listeners, Sending
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.app.stores import Stores
 from gatepost.app.submission import Submissions
-from gatepost.delivery import Contexts, Destinations, Dialer, Policy, Runner, Schedule
+from gatepost.delivery import Destinations, Dialer, Policy, Runner, Schedule
 from gatepost.delivery.connection import Timeouts
 from gatepost.delivery.route import Mx, Routes
 from gatepost.model import Path, Ticket
 from gatepost.net import Stream, listen
-from gatepost.net.certificates import Certificates, Pair, client_context
+from gatepost.net.certificates import Certificates, Pair
 from gatepost.net.listener import Listener as NetListener
 from gatepost.net.mx import Exchangers
 from gatepost.plugins.host.launched import Starters
@@ -109,6 +110,7 @@ class Worker:
         self._routes = Routes(())
         self._domains: frozenset[str] = frozenset()
         self._destinations: Destinations | None = None
+        self._protecting: Protecting | None = None
         self._around: Surroundings
         self._counter = counter or SessionCounter(_session_limits(settings))
 
@@ -138,9 +140,11 @@ class Worker:
                 has_room=self.stores.has_room,
             )
             self.certificates = self.stores.certificates
+            self._protecting = Protecting.of(settings, self._resolver, self.stores.ledger)
             self._destinations = destinations(
                 settings,
                 exchangers(settings, self._resolver, lambda: (one.address for one in self.listeners.values())),
+                self._protecting,
             )
             first = await self._make(settings)
             self._begin_sending(tokens)
@@ -168,6 +172,8 @@ class Worker:
                 has_route=lambda path: self._routes.find(path) is not None,
                 record=stores.recorder.record,
             )
+            if self._protecting is not None:
+                self._protecting.report(settings, self.submissions, self._shard, self._workers)
         mx = next((one.action for one in delivery_routes(settings).routes if isinstance(one.action, Mx)), Mx())
         self.sending = Sending(self._destinations, self.submissions, settings.hostname, self.following, mx)
 
@@ -373,6 +379,8 @@ class Worker:
         if hasattr(self, "generation"):
             await _close(self.generation)
         self._starters.close()
+        if self._protecting is not None:
+            await self._protecting.close()
         await self._resolver.close()
         for spool in self.adopted:
             await spool.close()
@@ -407,8 +415,12 @@ def _falls_to(name: str, shard: int, workers: int) -> bool:
     return int(name) >= workers and int(name) % workers == shard
 
 
-def destinations(settings: Settings, exchangers: Exchangers | None = None) -> Destinations:
-    """Next servers as the settings want them to be spoken to; without `exchangers` those of the settings only."""
+def destinations(
+    settings: Settings, exchangers: Exchangers | None = None, protecting: Protecting | None = None
+) -> Destinations:
+    """Next servers as the settings want them to be spoken to; without `exchangers` those of the settings only, without
+    `protecting` by TLS as their routes say.
+    """
     delivery = settings.delivery
     dialer = Dialer(
         settings.hostname,
@@ -420,9 +432,13 @@ def destinations(settings: Settings, exchangers: Exchangers | None = None) -> De
             block=delivery.block_timeout,
             end=delivery.end_timeout,
         ),
-        contexts=Contexts(offered=client_context(verify=False), required=client_context(verify=True)),
+        contexts=contexts(settings) if protecting is None else protecting.contexts,
+        observer=None if protecting is None else protecting.counts,
     )
-    return Destinations(dialer, exchangers=exchangers, allowances=allowances(settings), back_off=back_off(settings))
+    protector = None if protecting is None else protecting.protector
+    return Destinations(
+        dialer, exchangers=exchangers, protector=protector, allowances=allowances(settings), back_off=back_off(settings)
+    )
 
 
 def _own_domains(settings: Settings) -> frozenset[str]:

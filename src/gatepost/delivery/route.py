@@ -139,7 +139,7 @@ class Mx:
 
     domain: str = ""
     port: int = 25
-    tls: Security = Security.STARTTLS
+    tls: Security = Security.PUBLISHED
     calling: Calling = DIRECTLY
     identity: Pair | None = None
     allow_private: bool = False

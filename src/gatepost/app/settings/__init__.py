@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from gatepost.app.settings.problems import Finding, KeyPath, Problem, SettingsError
     from gatepost.app.settings.root import Listener, Settings, User
     from gatepost.app.settings.routes import Deliver, Route
-    from gatepost.app.settings.sections import Certificate, Delivery, Limits, Log, Smtp, Spool, TlsSettings, Trace
+    from gatepost.app.settings.sections import Delivery, Limits, Log, Smtp, Spool, Trace
+    from gatepost.app.settings.tls import Certificate, TlsSettings
     from gatepost.app.settings.units import Endpoint, Network, Secret
 
 _HOMES = {
@@ -27,7 +28,8 @@ _HOMES = {
     "problems": ("Finding", "KeyPath", "Problem", "SettingsError"),
     "root": ("Listener", "Settings", "User"),
     "routes": ("Deliver", "Route"),
-    "sections": ("Certificate", "Delivery", "Limits", "Log", "Smtp", "Spool", "TlsSettings", "Trace"),
+    "sections": ("Delivery", "Limits", "Log", "Smtp", "Spool", "Trace"),
+    "tls": ("Certificate", "TlsSettings"),
     "units": ("Endpoint", "Network", "Secret"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

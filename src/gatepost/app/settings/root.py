@@ -19,7 +19,8 @@ from gatepost.app.settings.name_servers import Dns
 from gatepost.app.settings.origins import Origins
 from gatepost.app.settings.plugins import Plugin
 from gatepost.app.settings.routes import Route
-from gatepost.app.settings.sections import Delivery, Limits, Log, Section, Smtp, Spool, TlsSettings, Trace
+from gatepost.app.settings.sections import Delivery, Limits, Log, Section, Smtp, Spool, Trace
+from gatepost.app.settings.tls import TlsSettings
 from gatepost.app.settings.units import (
     Address,
     AnyPath,
@@ -146,7 +147,7 @@ class Settings(Section):
         default=(), description='Further files, by patterns relative to this one, such as "conf.d/*.toml".'
     )
     listen: tuple[Listener, ...] = Field(default=(), description="One table for each listener.")
-    tls: TlsSettings = Field(default=TlsSettings(), description="Certificates.")
+    tls: TlsSettings = Field(default=TlsSettings(), description="Certificates, and TLS to other servers.")
     limits: Limits = Field(default=Limits(), description="What one peer, session or message may use.")
     smtp: Smtp = Field(default=Smtp(), description="How SMTP is spoken.")
     route: tuple[Route, ...] = Field(

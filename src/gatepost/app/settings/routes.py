@@ -15,6 +15,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, mod
 from gatepost.app.settings.origins import Written
 from gatepost.app.settings.proxying import OwnProxy, Sources
 from gatepost.app.settings.sections import Section
+from gatepost.app.settings.tls import BY_DOMAIN, LEVELS, PROVEN, Certificate, Level
 from gatepost.app.settings.units import (
     AnyPath,
     Endpoint,
@@ -127,9 +128,11 @@ class Deliver(Section):
         default=(), description="The servers that take the mail, tried in this order; relay's default port is 25."
     )
     socket: AnyPath | None = Field(default=None, description="A local socket, for lmtp.")
-    tls: Literal["none", "starttls", "required", "implicit"] = Field(
-        default="starttls",
-        description="Whether the connection is encrypted: when offered (starttls), always (required, implicit).",
+    tls: Annotated[Level, Filled('"published" for mx, "none" for the short forms of lmtp, else "starttls"')] = Field(
+        default="starttls", description=f"Whether the connection is encrypted: {LEVELS}"
+    )
+    certificate: Certificate | None = Field(
+        default=None, description="The certificate shown to servers that ask for one, if not the one of [tls.client]."
     )
     user: Text | None = Field(default=None, description="The name to authenticate with, over TLS only.")
     password: SecretText | None = Field(default=None, description="The password to authenticate with.")
@@ -167,14 +170,17 @@ class Deliver(Section):
     @classmethod
     def _from_short_form(cls, value: Any) -> Any:
         if not isinstance(value, str):
-            return value
+            is_mx = isinstance(value, Mapping) and value.get("by") == "mx"
+            return {"tls": "published", **value} if is_mx else value
         way, _, target = value.strip().partition(" ")
         target = target.strip()
         if way in _LATER:
             wrong(f"{_LATER[way]} in this version", mend=f"deliver = {_WAYS}")
         match way:
-            case "maildir" | "mx" | "discard" if not target:
+            case "maildir" | "discard" if not target:
                 return {"by": way}
+            case "mx" if not target:
+                return {"by": way, "tls": "published"}
             case "relay" if target:
                 return {"by": way, "hosts": [parse_endpoint(target, port=SMTP_PORT)]}
             case "lmtp" if target.startswith(("/", "./", "../")):
@@ -207,12 +213,15 @@ class Deliver(Section):
         if self.by != "mx" and self.allow_private:
             wrong("allow_private is for mx", mend="remove it; which hosts you name is up to you")
         if self.by == "mx" and self.tls == "implicit":
-            wrong("mail servers found by MX begin in the clear", mend='tls = "starttls", or "required"')
+            wrong("mail servers found by MX begin in the clear", mend='tls = "published", or "required"')
+        if self.by != "mx" and self.tls in BY_DOMAIN:
+            what = f'tls = "{self.tls}" is about a recipient\'s domain, and the servers of "{self.by}" are named here'
+            wrong(what, at=("tls",), mend='tls = "required"')
         if (self.user is None) != (self.password is None):
             wrong("user and password belong together", mend="give both or neither")
         _check_helo(self.helo)
         _check_callers(self)
-        if self.user is not None and self.tls not in {"required", "implicit"}:
+        if self.user is not None and self.tls not in PROVEN:
             wrong("a password never goes over a connection that may be plain", mend='tls = "required"')
         return self
 

@@ -1,4 +1,4 @@
-"""The sections that hold single values: limits, smtp, delivery, trace, spool, log, tls.
+"""The sections that hold single values: limits, smtp, delivery, trace, spool, log.
 
 One model a section, frozen, closed to unknown keys. A key's type is its unit, its default and description are what
 docs/settings.md says.
@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gatepost.app.settings.proxying import DefaultProxy
 from gatepost.app.settings.units import (
-    AnyPath,
     Days,
     Duration,
     PerTimeText,
@@ -230,19 +229,6 @@ class Spool(Section):
     keep_free: Size = Field(
         default=100 * 2**20, ge=0, description="With less free space in the data folder new mail is refused with 452."
     )
-
-
-class Certificate(Section):
-    """A certificate and its key, both PEM. The names in the certificate choose it by SNI; the first is the fallback."""
-
-    chain: AnyPath = Field(description="The certificate, followed by its intermediate certificates.")
-    key: AnyPath = Field(description="The private key, without a passphrase.")
-
-
-class TlsSettings(Section):
-    """Certificates for all listeners; reread when their files change."""
-
-    certificate: tuple[Certificate, ...] = Field(default=(), description="One table for each certificate.")
 
 
 class Log(Section):
