@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "user": "gatepost.app.cli.user",
     "queue": "gatepost.app.cli.queue",
     "plugin": "gatepost.app.cli.plugin",
+    "dns": "gatepost.app.cli.dns",
     "config": "gatepost.app.cli.config",
     "version": "gatepost.app.cli.version",
 }
