@@ -345,8 +345,8 @@ class Connection:
                             return event
                         if not client.wants_content:
                             return None
-                    if on_progress is not None:
-                        on_progress(Phase.CONTENT, octets)
+                if octets and on_progress is not None:
+                    on_progress(Phase.CONTENT, octets)
                 client.send_content(chunk)
                 octets += len(chunk)
             client.end_content()

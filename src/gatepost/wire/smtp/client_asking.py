@@ -54,8 +54,8 @@ class Asking(ABC):
 
     @property
     def is_asking(self) -> bool:
-        """Whether a question is open."""
-        return self._question is not None
+        """Whether a question has been told and isn't answered."""
+        return self._question is not None and not self._events
 
     def go(self, step: Step) -> None:
         """The answer to the question the last event was.
