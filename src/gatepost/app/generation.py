@@ -21,7 +21,7 @@ from gatepost.hooks.dispatcher import Dispatcher
 from gatepost.hooks.notices import Notice
 from gatepost.hooks.ports import Clock, Recorder
 from gatepost.hooks.session import ServerView
-from gatepost.hooks.stages import Auth, Command, Event, Message, Replying
+from gatepost.hooks.stages import PER_RECIPIENT, Auth, Command, Event, OutMessage, Replying
 from gatepost.model import Address
 from gatepost.plugins.loaded import Loaded, PluginError
 from gatepost.serving.house import Gate, GateHouse
@@ -35,6 +35,9 @@ from gatepost.store.spool import Spool
 from gatepost.wire.sasl import MECHANISMS
 from gatepost.wire.smtp.profile import BareNewline, Profile
 from gatepost.wire.smtp.states import Protocol
+
+
+_WITH_CONTENT = PER_RECIPIENT | {OutMessage}
 
 
 @dataclass(slots=True)
@@ -122,7 +125,7 @@ def make_generation(
     limits = settings.limits
 
     def budget(stage: type[Event]) -> float:
-        return limits.message_budget if stage is Message else limits.question_budget
+        return limits.message_budget if stage in _WITH_CONTENT else limits.question_budget
 
     dispatcher = Dispatcher(
         bindings,

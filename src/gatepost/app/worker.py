@@ -30,7 +30,11 @@ from gatepost.app.stores import Stores
 from gatepost.app.submission import Submissions
 from gatepost.delivery import Destinations, Dialer, Policy, Runner, Schedule
 from gatepost.delivery.connection import Timeouts
+from gatepost.delivery.outbound import Surroundings as Outgoing
+from gatepost.delivery.outbound import asked
+from gatepost.delivery.ports import Outbound
 from gatepost.delivery.route import Mx, Routes
+from gatepost.delivery.submission import Submission
 from gatepost.model import Path, Ticket
 from gatepost.net import Stream, listen
 from gatepost.net.certificates import Certificates, Pair
@@ -112,6 +116,7 @@ class Worker:
         self._destinations: Destinations | None = None
         self._protecting: Protecting | None = None
         self._around: Surroundings
+        self._outgoing: Outgoing
         self._counter = counter or SessionCounter(_session_limits(settings))
 
     # ── beginning ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,11 +145,19 @@ class Worker:
                 has_room=self.stores.has_room,
             )
             self.certificates = self.stores.certificates
+            self._outgoing = Outgoing(
+                settings.hostname,
+                lambda: self.generation.dispatcher,
+                self._patience,
+                self.stores.recorder,
+                self.stores.files,
+            )
             self._protecting = Protecting.of(settings, self._resolver, self.stores.ledger)
             self._destinations = destinations(
                 settings,
                 exchangers(settings, self._resolver, lambda: (one.address for one in self.listeners.values())),
                 self._protecting,
+                lambda: asked(self._outgoing),
             )
             first = await self._make(settings)
             self._begin_sending(tokens)
@@ -267,6 +280,12 @@ class Worker:
             schedule=Schedule(settings.delivery.first, settings.delivery.max, settings.delivery.expire),
             is_reception_busy=lambda: len(self._sessions) > 20,
             followed=self.following.attempt,
+            submission=Submission(
+                self._outgoing.dispatcher,
+                patience=self._patience,
+                recorder=self.stores.recorder,
+                files=self.stores.files,
+            ),
         )
         self._runners.append((runner, asyncio.create_task(runner.run(), name="delivery")))
 
@@ -416,10 +435,13 @@ def _falls_to(name: str, shard: int, workers: int) -> bool:
 
 
 def destinations(
-    settings: Settings, exchangers: Exchangers | None = None, protecting: Protecting | None = None
+    settings: Settings,
+    exchangers: Exchangers | None = None,
+    protecting: Protecting | None = None,
+    outbound: Callable[[], Outbound | None] = lambda: None,
 ) -> Destinations:
     """Next servers as the settings want them to be spoken to; without `exchangers` those of the settings only, without
-    `protecting` by TLS as their routes say.
+    `protecting` by TLS as their routes say. `outbound` gives whom to ask in a session that begins.
     """
     delivery = settings.delivery
     dialer = Dialer(
@@ -434,6 +456,7 @@ def destinations(
         ),
         contexts=contexts(settings) if protecting is None else protecting.contexts,
         observer=None if protecting is None else protecting.counts,
+        outbound=outbound,
     )
     protector = None if protecting is None else protecting.protector
     return Destinations(

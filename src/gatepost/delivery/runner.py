@@ -21,6 +21,7 @@ from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
 from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Mx, Relay, Routes
 from gatepost.delivery.schedule import Schedule
 from gatepost.delivery.settlement import Arrival, Result, Settlement, postpone, settle
+from gatepost.delivery.submission import Stage, Submission
 from gatepost.delivery.suspension import AGAIN_S, suspended
 from gatepost.delivery.ways import Ways
 from gatepost.model import Recipient, Reply
@@ -73,6 +74,7 @@ class Runner:
         limits: Limits | None = None,
         is_reception_busy: Callable[[], bool] = lambda: False,
         followed: Followed = lambda entry, recipients: None,
+        submission: Submission | None = None,
     ) -> None:
         """`routes` is asked for each entry, so that a reload counts at once. `clock` gives Unix time in seconds,
         `chance` a fraction between 0 and 1. The runner takes over `spool.on_commit` while it runs.
@@ -91,6 +93,7 @@ class Runner:
         self._limits = limits or Limits()
         self._is_reception_busy = is_reception_busy
         self._followed = followed
+        self._submission = submission
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._is_full = False
@@ -173,18 +176,31 @@ class Runner:
             log.error("a delivery task has ended in an error", exc_info=error)
 
     async def _deliver(self, entry: Entry) -> None:
+        settlement: Settlement | None = None
         try:
-            results = await self._attempt(entry)
+            if self._submission is not None and (due := self._submission.begin(entry)):
+                entry, settlement = await self._ask(self._submission, due, entry)
+            results = await self._attempt(entry) if settlement is None else []
         except BaseException:
             self._spool.release_lease(entry.id)
             raise
         # from here on the lease ends with the settlement only: given back, the entry would be delivered once more
-        settlement = self._decide(entry, results)
+        settlement = settlement or self._decide(entry, results)
         rest_s = _rest_s(results) if settlement.next_attempt is not None else None
         if rest_s is not None:
             settlement = self._put_off(entry, settlement, rest_s)
         await self._settle(entry, settlement, counted=rest_s is None)
         self._tell(entry, settlement)
+
+    async def _ask(self, submission: Submission, due: Sequence[Stage], entry: Entry) -> tuple[Entry, Settlement | None]:
+        """The entry as plugins leave it, or what it comes to without an attempt."""
+        try:
+            taken = await submission.take_up(entry, due, self._decide)
+        except Exception:
+            log.exception("asking plugins about %s has failed inside; it waits", entry.id)
+            later = [Result(recipient, Fate.LATER, _BUG, is_ours=True) for recipient in entry.envelope.recipients]
+            return entry, postpone(later, now=self._clock(), schedule=self.schedule)
+        return (entry, taken) if isinstance(taken, Settlement) else (taken, None)
 
     def _decide(self, entry: Entry, results: Sequence[Result]) -> Settlement:
         now, chance = self._clock(), self._chance()
@@ -296,7 +312,7 @@ class Runner:
                     next_attempt=settlement.next_attempt,
                     held=settlement.held,
                     deposits=settlement.deposits,
-                    notes=settlement.notes,
+                    notes=(entry.notes or None) if settlement.notes is None else settlement.notes,
                     counted=counted,
                 )
                 return
