@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
 from gatepost.net.certificates import CertificateError, Pair, client_context, load_pair
@@ -115,3 +116,15 @@ def _showing(context: ssl.SSLContext, ours: Pair | None) -> ssl.SSLContext:
 def _nameless(context: ssl.SSLContext) -> ssl.SSLContext:
     context.check_hostname = False
     return context
+
+
+def check_pair(ours: Pair) -> None:
+    """Raises CertificateError where a certificate can't be shown, whatever it is made for."""
+    load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ours)
+
+
+def ends_at(ours: Pair) -> datetime:
+    """The end of a certificate's validity (UTC). Raises OSError, and ValueError for what is no certificate."""
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415  only asked by who looks around
+
+    return load_pem_x509_certificate(ours.chain.read_bytes()).not_valid_after_utc

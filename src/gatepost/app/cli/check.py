@@ -75,6 +75,8 @@ def command(frame: Frame, *, as_json: bool) -> int:
 
 def look_around(settings: Settings) -> Iterator[Look]:
     """Everything there is to look at, in the order of the settings."""
+    from gatepost.app.looking_at_tls import look_at_tls
+
     yield _settings(settings)
     if settings.data is not None:
         yield _data(settings.data, settings.spool.keep_free)
@@ -87,6 +89,7 @@ def look_around(settings: Settings) -> Iterator[Look]:
         yield _certificate(certificate.chain, certificate.key)
         if certificate.key.stat().st_mode & _EVERYBODY:
             yield Look("key", "warning", f"{certificate.key} can be read by everybody; chmod o= {certificate.key}")
+    yield from (Look(*seen) for seen in look_at_tls(settings))
     for table in settings.dkim:
         yield from _signing(table, settings.run_as)
     if not settings.route:

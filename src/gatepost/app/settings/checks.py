@@ -15,6 +15,7 @@ from gatepost.app.settings.dkim import check_dkim
 from gatepost.app.settings.plugins import Asked
 from gatepost.app.settings.problems import KeyPath, Problem
 from gatepost.app.settings.root import Settings
+from gatepost.app.settings.tls import Certificate
 from gatepost.app.settings.units import Network, is_ip, show_duration, show_size
 from gatepost.hooks.rules import RuleError, parse_rule, parse_when
 from gatepost.hooks.stages import BY_OTHER_NAMES, STAGES
@@ -230,16 +231,17 @@ def check_listeners(settings: Settings) -> Iterator[Problem]:
 
 def check_certificates(settings: Settings) -> Iterator[Problem]:
     """Every chain and key can be read and belong together."""
-    if not settings.tls.certificate:
+    shown = [*_certificates(settings)]
+    if not shown:
         return
     from gatepost.net.certificates import (  # noqa: PLC0415  settings without TLS don't wait for the room net
         CertificateError,
         Certificates,
         Pair,
     )
+    from gatepost.net.client_contexts import check_pair  # noqa: PLC0415
 
-    for at, certificate in enumerate(settings.tls.certificate):
-        path: KeyPath = ("tls", "certificate", at)
+    for path, certificate in shown:
         missing = [key for key in ("chain", "key") if not getattr(certificate, key).is_file()]
         for key in missing:
             what = f'there is no file "{getattr(certificate, key)}"'
@@ -255,10 +257,27 @@ def check_certificates(settings: Settings) -> Iterator[Problem]:
         if closed:
             continue
         try:
-            Certificates([Pair(certificate.chain, certificate.key)])
+            if path[:2] == ("tls", "certificate"):
+                Certificates([Pair(certificate.chain, certificate.key)])
+            else:
+                check_pair(Pair(certificate.chain, certificate.key))
         except CertificateError as error:
             what, _, mend = str(error).partition("; ")
             yield Problem((*path, "key" if mend else "chain"), what, mend=mend or "chain and key are PEM files")
+
+
+def _certificates(settings: Settings) -> Iterator[tuple[KeyPath, Certificate]]:
+    """Those of listeners, and those shown to other servers."""
+    for at, certificate in enumerate(settings.tls.certificate):
+        yield ("tls", "certificate", at), certificate
+    if settings.tls.client is not None:
+        yield ("tls", "client"), settings.tls.client
+    for at, policy in enumerate(settings.tls.policy):
+        if policy.certificate is not None:
+            yield ("tls", "policy", at, "certificate"), policy.certificate
+    for at, route in enumerate(settings.route):
+        if route.deliver.certificate is not None:
+            yield ("route", at, "deliver", "certificate"), route.deliver.certificate
 
 
 def check_sizes(settings: Settings) -> Iterator[Problem]:
