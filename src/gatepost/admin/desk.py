@@ -17,6 +17,7 @@ from gatepost.model import Ticket, TokenError, token_time
 SEARCH_LIMIT = 50
 EX_USAGE = 64
 EX_NO_INPUT = 66
+NAME_MAX = 260  # octets of a destination's name, with a port
 
 
 class Records(Protocol):
@@ -43,10 +44,19 @@ class Desk:
         if queue is not None:
             self.actions |= {
                 "queue.list": lambda a: queue.listed(
-                    held=a.get("held"), after=a.get("after"), limit=a.get("limit", 100)
+                    held=a.get("held"),
+                    after=a.get("after"),
+                    limit=a.get("limit", 100),
+                    to=str(a.get("to") or ""),
+                    sender=str(a.get("from") or ""),
+                    destination=str(a.get("destination") or ""),
                 ),
                 "queue.show": lambda a: queue.shown(_id(a)),
                 "queue.retry": lambda a: queue.retry(_id(a)),
+                "queue.retry-destination": lambda a: queue.destinations.retry(_name(a)),
+                "queue.destinations": lambda a: queue.destinations.listed(),
+                "queue.suspend": lambda a: queue.destinations.suspend([_name(a)]),
+                "queue.resume": lambda a: queue.destinations.resume([_name(a)]),
                 "queue.hold": lambda a: queue.hold(_id(a), str(a.get("reason", "held by an operator"))),
                 "queue.release": lambda a: queue.release(_id(a)),
                 "queue.delete": lambda a: queue.delete(_id(a)),
@@ -105,6 +115,13 @@ def _id(arguments: Mapping[str, Any]) -> str:
     if not (id := str(arguments.get("id", "")).strip().upper()):
         raise ActionError("which message? give its ticket", "gatepost queue list")
     return id
+
+
+def _name(arguments: Mapping[str, Any]) -> str:
+    name = str(arguments.get("destination", "")).strip()
+    if not name or len(name) > NAME_MAX or not name.isprintable() or " " in name:
+        raise ActionError("which destination? give a domain or a server", "gatepost queue destinations", EX_USAGE)
+    return name
 
 
 def _fits(entries: list[Entry], wanted: Mapping[str, str]) -> bool:

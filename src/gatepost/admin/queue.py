@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
+from gatepost.admin.destinations import DestinationsDesk
 from gatepost.content.headers import read_section
 from gatepost.content.values import read_value
+from gatepost.model import Recipient
 from gatepost.store.errors import UnknownEntry
-from gatepost.store.spool import Entry, Spool
+from gatepost.store.spool import Deposit, Entry, Spool, Wanted
 
 PAGE = 100
 EX_TEMPFAIL = 75
@@ -27,15 +30,34 @@ class ActionError(LookupError):
 class Queue:
     """Actions on the spools of a server. Ids are tickets, with `.part` for the groups of a split message."""
 
-    def __init__(self, spools: Sequence[Spool], recorded: Callable[[str, str, Mapping[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        spools: Sequence[Spool],
+        recorded: Callable[[str, str, Mapping[str, Any]], None],
+        destinations: DestinationsDesk,
+    ) -> None:
         self._spools = tuple(spools)
         self._recorded = recorded
+        self.destinations = destinations
 
-    async def listed(self, *, held: bool | None = None, after: str | None = None, limit: int = PAGE) -> dict[str, Any]:
-        """Entries in order of reception, and how many there are in all."""
+    async def listed(
+        self,
+        *,
+        held: bool | None = None,
+        after: str | None = None,
+        limit: int = PAGE,
+        to: str = "",
+        sender: str = "",
+        destination: str = "",
+    ) -> dict[str, Any]:
+        """Entries in order of reception, and how many there are in all. `to`, `sender`: an address of a recipient still
+        waiting and that of the sender (or his user name), a part of it, or a pattern with `*`; `destination`: a domain
+        or next server.
+        """
+        wanted = self._wanted(to.lower(), sender.lower(), destination) if to or sender or destination else None
         entries: list[Entry] = []
         for spool in self._spools:
-            entries += await spool.entries(held=held, after=after, limit=limit)
+            entries += await spool.entries(held=held, after=after, limit=limit, wanted=wanted)
         entries.sort(key=lambda entry: entry.received_at)
         counts = [spool.counts() for spool in self._spools]
         return {
@@ -43,6 +65,26 @@ class Queue:
             "queued": sum(one.queued for one in counts),
             "held": sum(one.held for one in counts),
         }
+
+    def _wanted(self, to: str, sender: str, destination: str) -> Wanted:
+        there = self.destinations.concerns(destination) if destination else None
+
+        def suits(deposit: Deposit, waiting: Sequence[Recipient]) -> bool:
+            if sender and not (
+                is_like(deposit.envelope.sender.address, sender) or is_like(deposit.authenticated or "", sender)
+            ):
+                return False
+            if to and not any(is_like(recipient.address, to) for recipient in waiting):
+                return False
+            return there is None or any(there(recipient.domain, "") for recipient in waiting)
+
+        domain = to.rpartition("@")[2] if "@" in to else ""
+        is_whole = domain and "*" not in domain and "." in domain
+
+        def concerns(lane: str, of: str) -> bool:
+            return (there is None or there(lane, of)) and (not is_whole or lane.startswith(domain))
+
+        return Wanted(suits, concerns)
 
     async def shown(self, id: str) -> dict[str, Any]:
         """One entry with its recipients, what was last said about each, and the headers people look for."""
@@ -52,10 +94,16 @@ class Queue:
             f"{name.title()}: {read_value(raw)}" for name in _SHOWN_HEADERS for raw in section.raw_values(name)[:1]
         ]
         said = {recipient.address: entry.said.get(recipient.address, "") for recipient in entry.envelope.recipients}
-        return {**summary(entry), "recipients": said, "headers": headers, "since": entry.since}
+        return {
+            **summary(entry),
+            "recipients": said,
+            "headers": headers,
+            "since": entry.since,
+            "notes": dict(entry.notes),
+        }
 
     async def retry(self, id: str) -> None:
-        """Due now."""
+        """Due now, whatever its destination rests for."""
         await self._found(id, lambda spool: spool.retry(id))
 
     async def hold(self, id: str, reason: str) -> None:
@@ -89,6 +137,12 @@ class Queue:
             except UnknownEntry:
                 continue
         raise ActionError(f"there is no {id} in the queue", "gatepost queue list")
+
+
+def is_like(address: str, wanted: str) -> bool:
+    """Whether an address has this in it, or fits it where it is a pattern; `wanted` is lower case."""
+    address = address.lower()
+    return fnmatchcase(address, wanted) if "*" in wanted else wanted in address
 
 
 def summary(entry: Entry) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gatepost.admin.desk import Action, Desk
+from gatepost.admin.destinations import DestinationsDesk
 from gatepost.admin.queue import ActionError, Queue
 from gatepost.app.banner import Facts, banner
 from gatepost.app.control import ControlServer
@@ -137,7 +138,12 @@ class Single:
 
 def worker_desk(worker: Worker, more: Mapping[str, Action]) -> Desk:
     """The desk over one worker's stores."""
-    queue = Queue(worker.spools, worker.stores.recorder.record) if worker.spools else None
+    queue = None
+    if worker.spools:
+        destinations = DestinationsDesk(
+            worker.spools, worker.stores.ledger, time.time, worker.destinations, worker.ways
+        )
+        queue = Queue(worker.spools, worker.stores.recorder.record, destinations)
     submissions, data = worker.submissions, worker.settings.data
     if submissions is not None and data is not None:
         more = {**more, SUBMIT: lambda arguments: take_in(submissions, data, arguments)}

@@ -20,6 +20,7 @@ from pathlib import Path as File
 from typing import Any
 
 from gatepost.admin.desk import Desk
+from gatepost.admin.destinations import DestinationsDesk
 from gatepost.admin.queue import ActionError, Queue
 from gatepost.admin.telling import Entry
 from gatepost.app.inbox import Inbox
@@ -266,14 +267,18 @@ async def offline_desk(settings: Settings, *, writes: bool) -> AsyncIterator[Des
         yield Desk(None, records)
         return
     spools: list[Spool] = []
+    ledger: Ledger = MemoryLedger(time.time)
     try:
         for folder in await asyncio.get_running_loop().run_in_executor(None, find_shards, data / "shards", files):
             spools.append(await open_shard(folder, files, time.time))
         if not spools:
             raise ActionError(f"there is no queue under {data}", "gatepost run makes one")
-        yield Desk(Queue(spools, lambda token, kind, facts: None), records)
+        ledger = await open_ledger(data / "ledger.db", files, time.time)
+        destinations = DestinationsDesk(spools, ledger, time.time)
+        yield Desk(Queue(spools, lambda token, kind, facts: None, destinations), records)
     except ShardBusy as error:
         raise ActionError(str(error), "a server is starting or stopping; try again") from error
     finally:
         for spool in spools:
             await spool.close()
+        await ledger.close()

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from gatepost.admin.desk import Action, Desk
+from gatepost.admin.destinations import merged
 from gatepost.admin.queue import PAGE, ActionError
 from gatepost.app.channel import Gone
 from gatepost.app.child import STUCK_S, Child
@@ -224,7 +225,11 @@ class Supervisor:
             "status": lambda _: self.facts(),
             "plugin.list": lambda _: self._told_plugins(),
             "queue.list": self._queue_list,
-            "queue.flush": self._queue_flush,
+            "queue.flush": self._queue_sum("queue.flush"),
+            "queue.retry-destination": self._queue_sum("queue.retry-destination"),
+            "queue.destinations": self._queue_destinations,
+            "queue.suspend": self._queue_suspend,
+            "queue.resume": self._queue_resume,
             SUBMIT: self._submit,
         }
         for name in ("show", "retry", "hold", "release", "delete"):
@@ -255,8 +260,25 @@ class Supervisor:
             "held": sum(one["held"] for one in told),
         }
 
-    async def _queue_flush(self, arguments: Mapping[str, Any]) -> int:
-        return sum(await self._ask_all("queue.flush", arguments))
+    def _queue_sum(self, action: str) -> Action:
+        async def act(arguments: Mapping[str, Any]) -> int:
+            return sum(await self._ask_all(action, arguments))
+
+        return act
+
+    async def _queue_destinations(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return merged(await self._ask_all("queue.destinations", arguments))
+
+    async def _queue_suspend(self, arguments: Mapping[str, Any]) -> list[str]:
+        told: list[list[str]] = await self._ask_all("queue.suspend", arguments)
+        return told[0] if told else []
+
+    async def _queue_resume(self, arguments: Mapping[str, Any]) -> dict[str, int]:
+        due: dict[str, int] = {}
+        for told in await self._ask_all("queue.resume", arguments):
+            for name, count in told.items():
+                due[name] = count if due.get(name, -1) < 0 else due[name] + max(count, 0)
+        return due
 
     async def _submit(self, arguments: Mapping[str, Any]) -> Any:
         """Taken by one worker, another one each time. Never by a second one: the first may have had it already."""

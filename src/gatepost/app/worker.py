@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gatepost.admin.destinations import suspended_since
 from gatepost.app.allowances import allowances, back_off
 from gatepost.app.dialects import load_plugins
 from gatepost.app.gates import delivery_routes, gates, hop
@@ -35,6 +36,7 @@ from gatepost.delivery.outbound import asked
 from gatepost.delivery.ports import Outbound
 from gatepost.delivery.route import Mx, Routes
 from gatepost.delivery.submission import Submission
+from gatepost.delivery.ways import Ways
 from gatepost.model import Path, Ticket
 from gatepost.net import Stream, listen
 from gatepost.net.certificates import Certificates, Pair
@@ -159,6 +161,7 @@ class Worker:
                 self._protecting,
                 lambda: asked(self._outgoing),
             )
+            self._destinations.suspensions.replace(await suspended_since(self.stores.ledger))
             first = await self._make(settings)
             self._begin_sending(tokens)
             await first.generation.open()
@@ -314,6 +317,16 @@ class Worker:
     def sessions(self) -> int:
         """Sessions at this moment."""
         return len(self._sessions)
+
+    @property
+    def destinations(self) -> Destinations | None:
+        """Next servers, once it has started."""
+        return self._destinations
+
+    @property
+    def ways(self) -> Ways | None:
+        """Where mail for a domain goes, once it has started."""
+        return None if self._destinations is None else Ways(lambda: self._routes, self._destinations)
 
     @property
     def spools(self) -> tuple[Spool, ...]:

@@ -10,22 +10,39 @@ import rich_click as click
 
 from gatepost.app.cli.desk import ask
 from gatepost.app.cli.frame import Frame, pass_frame
+from gatepost.app.cli.outcome import Exit, Failure
 
 
 @click.group("queue")
 def command() -> None:
-    """Look at the queue, retry, hold, release and delete messages. Works with and without a running server."""
+    """Look at the queue and its destinations, retry, hold, release, delete, suspend. Works with
+    and without a running server.
+    """
 
 
 @command.command("list")
 @click.option("--held", is_flag=True, help="Only messages that are held.")
+@click.option("--to", help="Only for a recipient with this in its address, or fitting it as a pattern with *.")
+@click.option("--from", "sender", help="Only of a sender or user with this in the address, or fitting it.")
+@click.option("--destination", help="Only for a domain or next server, as `queue destinations` names it.")
 @click.option("--limit", default=100, show_default=True, help="At most so many.")
 @click.option("--after", help="Go on behind this ticket.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @pass_frame
-def listed(frame: Frame, *, held: bool, limit: int, after: str | None, as_json: bool) -> None:
+def listed(
+    frame: Frame,
+    *,
+    held: bool,
+    to: str | None,
+    sender: str | None,
+    destination: str | None,
+    limit: int,
+    after: str | None,
+    as_json: bool,
+) -> None:
     """List messages, the oldest first."""
-    found = ask(frame, "queue.list", {"held": True if held else None, "limit": limit, "after": after})
+    which = {"held": True if held else None, "to": to, "from": sender, "destination": destination}
+    found = ask(frame, "queue.list", {**which, "limit": limit, "after": after})
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -47,6 +64,8 @@ def show(frame: Frame, *, ticket: str, as_json: bool) -> None:
     click.echo(_line(entry))
     for recipient, said in entry["recipients"].items():
         click.echo(f"  <{recipient}>  {said}")
+    if warned := entry.get("notes", {}).get("warned"):
+        click.echo(f"  the sender was told of the delay on {_when(float(warned))}")
     for header in entry["headers"]:
         click.echo(f"  {_safe(header)}")
 
@@ -61,7 +80,21 @@ def _act(action: str, help_text: str, done: str) -> None:
             click.echo(f"{ticket} {done}")
 
 
-_act("retry", "Attempt messages now.", "is due now")
+@command.command("retry")
+@click.argument("tickets", nargs=-1)
+@click.option("--destination", multiple=True, help="Everything for a domain or next server.")
+@pass_frame
+def retry(frame: Frame, *, tickets: tuple[str, ...], destination: tuple[str, ...]) -> None:
+    """Attempt messages now: some, or all for a destination."""
+    if not tickets and not destination:
+        raise Failure("which messages?", Exit.USAGE, next_step="gatepost queue retry TICKET, or --destination NAME")
+    for ticket in tickets:
+        ask(frame, "queue.retry", {"id": ticket})
+        click.echo(f"{ticket} is due now")
+    for name in destination:
+        click.echo(f"{name}: {ask(frame, 'queue.retry-destination', {'destination': name})} due now")
+
+
 _act("release", "End being held; the schedule starts anew.", "is released")
 _act("delete", "Remove messages for good; nobody is told.", "is deleted")
 
@@ -82,6 +115,64 @@ def hold(frame: Frame, *, tickets: tuple[str, ...], reason: str) -> None:
 def flush(frame: Frame) -> None:
     """Attempt everything that isn't held now."""
     click.echo(f"{ask(frame, 'queue.flush')} due now")
+
+
+@command.command("suspend")
+@click.argument("destinations", nargs=-1, required=True)
+@pass_frame
+def suspend(frame: Frame, *, destinations: tuple[str, ...]) -> None:
+    """Deliver nothing to domains or next servers until they are resumed; `*` stands for any characters."""
+    for name in destinations:
+        ask(frame, "queue.suspend", {"destination": name})
+        click.echo(f"{_safe(name)} is suspended")
+
+
+@command.command("resume")
+@click.argument("destinations", nargs=-1, required=True)
+@pass_frame
+def resume(frame: Frame, *, destinations: tuple[str, ...]) -> None:
+    """Deliver to suspended domains or next servers again, from now on."""
+    for name in destinations:
+        for resumed, due in ask(frame, "queue.resume", {"destination": name}).items():
+            if due < 0:
+                next_step = "gatepost queue destinations"
+                raise Failure(f"{_safe(resumed)} isn't suspended", Exit.TEMPORARY, next_step=next_step)
+            click.echo(f"{_safe(resumed)} is resumed, {due} due now")
+
+
+@command.command("destinations")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@pass_frame
+def destinations(frame: Frame, *, as_json: bool) -> None:
+    """Where the queue's mail goes: how much waits, how the servers are doing, what is suspended."""
+    rows = ask(frame, "queue.destinations")
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if rows:
+        click.echo(f"{'queued':>7} {'in hand':>7} {'held':>5} {'conns':>5}  destination")
+    for row in rows:
+        click.echo(
+            f"{row['queued']:>7} {row['in_hand']:>7} {row['held']:>5} {row['connections']:>5}  {_safe(_told(row))}"
+        )
+
+
+def _told(row: dict[str, Any]) -> str:
+    """A destination, and what is the matter with it."""
+    said = [row["destination"] if row["domains"] <= 1 else f"{row['destination']} ({row['domains']} domains)"]
+    if row["suspended"] is not None:
+        said.append(f"SUSPENDED since {_when(row['suspended'])}")
+    if row["rests_until"] is not None:
+        said.append(f"left alone until {_when(row['rests_until'])}")
+    elif row["next_attempt"] is not None and row["suspended"] is None:
+        said.append(f"next attempt {_when(row['next_attempt'])}")
+    if row["last_failure"]:
+        said.append(row["last_failure"])
+    return "  ".join(said)
+
+
+def _when(at: float) -> str:
+    return f"{datetime.fromtimestamp(at).astimezone():%m-%d %H:%M:%S}"
 
 
 def _line(entry: dict[str, Any]) -> str:
