@@ -16,6 +16,7 @@ import trustme
 from gatepost import Server
 from gatepost.app.cli import main
 from gatepost.app.settings import load as load_settings
+from gatepost.content.dkim_keys import Algorithm, make_key
 from gatepost.plugins.python import load
 from gatepost.testing import try_plugin
 from unit.docs.pages import BRING, PAGES, ROOT, Block, blocks, normalised, shows
@@ -30,6 +31,9 @@ FILES = {
     "plugins/SpamFilter.dll": "",
     "recipients.txt": "ann@example.org\n",
     "secrets/inner": "secret\n",
+    **dict.fromkeys(
+        ["keys/example.org.s2026a.pem", "keys/example.org.s2026b.pem"], make_key(Algorithm.ED25519)[1].decode()
+    ),
 }
 
 
