@@ -43,7 +43,8 @@ class Protecting:
     facts: Facts
     resolver: Resolving
     counts: Counts | None = None
-    reporting: asyncio.Task[None] | None = None
+    reporter: Reporter | None = None
+    _reporting: asyncio.Task[None] | None = None
 
     @classmethod
     def of(cls, settings: Settings, resolver: Resolving, facts: Facts) -> Protecting:
@@ -64,7 +65,7 @@ class Protecting:
         async def submit(sender: str, to: str, content: bytes) -> None:
             await submissions.submit(Bytes(content), Path.parse(sender), [Recipient(Path.parse(to))])
 
-        reporter = Reporter(
+        self.reporter = Reporter(
             self.counts,
             self.facts,
             self.resolver,
@@ -76,13 +77,13 @@ class Protecting:
             clock=time.time,
             chance=random.random,
         )
-        self.reporting = asyncio.create_task(reporter.run(), name="tls reports")
+        self._reporting = asyncio.create_task(self.reporter.run(), name="tls reports")
 
     async def close(self) -> None:
         """Write what is counted, and give up what is asked."""
-        if self.reporting is not None:
-            self.reporting.cancel()
-            await asyncio.gather(self.reporting, return_exceptions=True)
+        if self._reporting is not None:
+            self._reporting.cancel()
+            await asyncio.gather(self._reporting, return_exceptions=True)
         await self.policies.close()
 
 
