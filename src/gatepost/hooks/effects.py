@@ -82,7 +82,7 @@ _FAILED_ALL = "all recipients fail with the reply; 4xx: they wait for the next a
 _GOES = Effect("the command", After.ON)
 _ITS_LINE = Effect("its line", After.ON)
 _ITS_OCTETS = Effect("its octets", After.ON)
-_AGAIN = Effect("the command, once more", After.REPEATS)
+_AGAIN = Effect("the command, and once more if it refuses that", After.REPEATS)
 _JUMPED = Effect(_NOTHING, After.JUMPS, "who is passed over waits for the next attempt")
 _QUITS = Effect("QUIT", After.QUITTING, "whoever has no outcome waits for the next attempt, or has its reply")
 

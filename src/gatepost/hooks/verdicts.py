@@ -142,7 +142,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Say the command once more; the question comes again with it, at most ten times."""
+    """Say the command once more if it is refused; the question comes again with it, at most ten times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ def send_octets(data: bytes) -> Blob:
 
 
 def repeat() -> Repeat:
-    """Say the command once more."""
+    """Say the command once more, should it be refused."""
     return Repeat()
 
 
