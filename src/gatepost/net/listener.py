@@ -12,7 +12,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -245,47 +245,3 @@ def _address(text: str) -> Address:
     """The peer's address; an IPv4 peer of a dual-stack socket is an IPv4 peer."""
     address = ip_address(text)
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
-
-
-async def connect(host: str, port: int, *, timeout: float, source: str | None = None) -> Stream:
-    """A stream to `host` (an address, or a name whose addresses are tried in turn), from `source` where given.
-
-    `timeout` is in seconds and covers everything. Raises DeadlinePassed, or the OSError of the last address tried.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(timeout):
-            failure: OSError | None = None
-            for family, _, protocol, _, address in await _targets(loop, host, port):
-                try:
-                    return await _connect(loop, family, protocol, address, source)
-                except OSError as error:
-                    failure = error
-    except TimeoutError as error:
-        raise DeadlinePassed(f"no connection to {host} port {port} within {timeout:g} s") from error
-    raise failure or OSError(f"{host} has no address")
-
-
-async def _targets(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[Any]:
-    try:  # an address needs no thread to resolve it
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-async def _connect(
-    loop: asyncio.AbstractEventLoop, family: int, protocol: int, address: tuple[Any, ...], source: str | None
-) -> Stream:
-    connection = socket.socket(family, socket.SOCK_STREAM, protocol)
-    try:
-        connection.setblocking(False)
-        if source is not None:
-            connection.bind((source, 0))
-        await loop.sock_connect(connection, address)
-        local = connection.getsockname()[:2]
-        stream = Stream(loop, connection, Peer(_address(address[0]), address[1]), local)
-        await loop.create_connection(lambda: stream, sock=connection)
-    except BaseException:
-        connection.close()
-        raise
-    return stream

@@ -104,13 +104,26 @@ def _with_rdata(answer: dns.message.Message, kind: str, ttl: int, rdata: bytes) 
     return bytes(wire + len(rdata).to_bytes(2, "big") + rdata)
 
 
+async def _both(server: NameServer) -> tuple[asyncio.DatagramTransport, asyncio.Server]:
+    """One port for UDP and TCP; another test may have either half of one."""
+    while True:
+        tcp = await asyncio.start_server(server.serve_tcp, "127.0.0.1", 0)
+        where = tcp.sockets[0].getsockname()
+        try:
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, where)
+        except OSError:
+            tcp.close()
+            await tcp.wait_closed()
+        else:
+            return transport, tcp
+
+
 @asynccontextmanager
 async def name_server(zone: Zone, **options: Any) -> AsyncIterator[tuple[Resolver, NameServer]]:
     """A name server, and a resolver that asks it."""
     server = NameServer(zone)
-    tcp = await asyncio.start_server(server.serve_tcp, "127.0.0.1", 0)
+    transport, tcp = await _both(server)
     server.port = port = tcp.sockets[0].getsockname()[1]
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, ("127.0.0.1", port))
     how: dict[str, Any] = {"timeout_s": 0.2, "lifetime_s": 0.5, **options}
     resolver = Resolver(nameservers=["127.0.0.1"], port=port, **how)
     try:
