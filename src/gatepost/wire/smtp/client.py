@@ -56,9 +56,11 @@ class Client(Session):
 
     @property
     def can_reuse(self) -> bool:
-        """Whether another transaction may begin on this connection, the server's MAILMAX included."""
+        """Whether another transaction may begin on this connection: the server has said nothing on its own, and MAILMAX
+        isn't reached.
+        """
         limit = self.capabilities.transactions_max
-        return self.is_idle and (limit is None or self.transactions < limit)
+        return self.is_idle and not self._reader.has_input and (limit is None or self.transactions < limit)
 
     @property
     def wants_content(self) -> bool:
@@ -76,6 +78,7 @@ class Client(Session):
         BINARYMIME needed (5.6.3), REQUIRETLS needed (5.7.30). 8-bit content goes as it is to a server without 8BITMIME,
         without saying so: whoever minds converts it before. `mail_line` is said instead of the MAIL command that would
         be made. A probe ends without content; it is taken back with RSET when something follows it.
+        Where the server has spoken without being asked, nothing is sent: the session ends, and so does the transaction.
         More recipients than RCPTMAX are a ValueError: the caller divides them.
         """
         self._check("send")
@@ -94,6 +97,8 @@ class Client(Session):
         self.transactions += 1
         self._transaction = opened
         self._state = State.TRANSACTION
+        if self._hears_too_early():
+            return
         if opened.lines:
             if self._must_reset:
                 self._queue.append(_RESET)

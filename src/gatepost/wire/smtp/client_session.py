@@ -124,6 +124,8 @@ class Session(Asking):
         self._check("start_tls")
         if "STARTTLS" not in self.capabilities or self.is_encrypted:
             raise RuntimeError("the server doesn't offer STARTTLS")
+        if self._hears_too_early():
+            return
         self._state = State.STARTTLS
         self._issue((b"STARTTLS\r\n", Asked.STARTTLS, -1))
 
@@ -145,6 +147,8 @@ class Session(Asking):
         exchange = opening(credentials, self.capabilities.mechanisms)
         if exchange is None:
             return False
+        if self._hears_too_early():
+            return True
         line, answers = exchange
         self._answers = deque(answers)
         self._auth_line = f"{b' '.join(line.split()[:2]).decode()} …"
@@ -162,6 +166,8 @@ class Session(Asking):
         lines = introduction(attributes, by, self.capabilities)
         if not lines:
             return False
+        if self._hears_too_early():
+            return True
         self._answers = deque(lines)
         self._state = State.INTRODUCTION
         self._issue((self._answers.popleft(), Asked.INTRODUCTION, -1))
@@ -288,6 +294,17 @@ class Session(Asking):
             self._say_hello()  # the server has forgotten everything, and greeted with that reply
         else:
             self._state = State.IDLE
+
+    def _hears_too_early(self) -> bool:
+        """Whether the server has said something before it was asked, which ends the session: it isn't the answer to
+        what is said next.
+        """
+        if not self._reader.has_input:
+            return False
+        self._drain_replies()
+        if self._state is not State.CLOSED:
+            self._break("octets that nobody asked for")
+        return True
 
     def _hear_unasked(self, reply: Reply) -> None:
         self._break(f"a reply {reply.code} that nobody asked for")
