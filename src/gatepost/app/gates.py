@@ -30,7 +30,7 @@ from gatepost.hooks.questions import Question
 from gatepost.model import AddressError, Path, Recipient, Reply
 from gatepost.model.senders import Senders
 from gatepost.serving.house import Existence, Gate, HandOver, OpenTo
-from gatepost.wire.smtp.client_events import Credentials
+from gatepost.wire.smtp.client_events import Credentials, Introduction
 from gatepost.wire.socks import Proxy
 
 NO_SUCH_USER = Reply(550, "5.1.1", "there is no such user here")
@@ -143,6 +143,7 @@ def _action(route: Route, proxy: ProxyUrl | None) -> Action:
     if deliver.socket is not None:
         hosts = (Host(socket=str(deliver.socket)),)
     identity = pair(deliver.certificate)
+    introduce = None if deliver.introduce is None else Introduction(deliver.introduce.upper())
     ways = callings(deliver, proxy)
     calling, pool = (ways[0], None) if len(ways) == 1 else (DIRECTLY, Pool(ways, Rotation(deliver.rotation)))
     match deliver.by:
@@ -151,9 +152,9 @@ def _action(route: Route, proxy: ProxyUrl | None) -> Action:
         case "discard":
             return Discard()
         case "relay":
-            return Relay(hosts, Security(deliver.tls), auth, calling, pool, identity)
+            return Relay(hosts, Security(deliver.tls), auth, calling, pool, identity, introduce)
         case "lmtp":
-            return Lmtp(hosts, Security(deliver.tls), auth, calling, pool, identity)
+            return Lmtp(hosts, Security(deliver.tls), auth, calling, pool, identity, introduce)
         case "mx":
             return Mx(
                 port=deliver.port or SMTP_PORT,

@@ -36,7 +36,6 @@ from gatepost.wire.sasl import MECHANISMS
 from gatepost.wire.smtp.profile import BareNewline, Profile
 from gatepost.wire.smtp.states import Protocol
 
-
 _WITH_CONTENT = PER_RECIPIENT | {OutMessage}
 
 
@@ -188,6 +187,7 @@ def _place(
         door=ProxyDoor(listener.name, listener.proxy_protocol, within_s=limits.proxy_timeout)
         if listener.proxy_protocol
         else None,
+        introduces=any(route.deliver.introduce is not None for route in settings.route),
         tls=tls,
         repeats=around.repeats,
         files=around.files,

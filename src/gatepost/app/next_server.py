@@ -18,6 +18,7 @@ from gatepost.hooks.session import Session
 from gatepost.hooks.transaction import Transaction
 from gatepost.model import NULL_PATH, Blob, Body, Envelope, Recipient, Reply
 from gatepost.serving.house import Existence, HandOver
+from gatepost.serving.origins import origin_of
 
 log = logging.getLogger("gatepost")
 
@@ -58,8 +59,9 @@ class HandOvers:
         async def exists(question: Question) -> Reply | None:
             transaction = question.transaction
             recipient: Recipient = question.facts["recipient"]
+            origin = None if hop.introduce is None else origin_of(question.session)
             if transaction is None:
-                return await self._over.recipient(hop, NULL_PATH, recipient)
+                return await self._over.recipient(hop, NULL_PATH, recipient, origin=origin)
             return await self._over.recipient(
                 hop,
                 transaction.sender,
@@ -67,10 +69,13 @@ class HandOvers:
                 earlier=len(transaction.recipients) - (recipient in transaction.recipients),
                 size=_size(transaction),
                 body=_body(transaction),
+                origin=origin,
             )
 
         async def hand_over(session: Session, transaction: Transaction, envelope: Envelope, content: Blob) -> Reply:
-            handed = await self._over.message(hop, envelope, content)
+            handed = await self._over.message(
+                hop, envelope, content, origin=None if hop.introduce is None else origin_of(session)
+            )
             for recipient, reply in handed.refused:
                 # only where a plugin has added recipients for a server that answers each singly
                 log.error("%s: the next server has it, but not for %s: %s", transaction.ticket, recipient, reply)

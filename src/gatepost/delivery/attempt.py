@@ -15,8 +15,10 @@ from functools import partial
 
 from gatepost.content.headers import read_section
 from gatepost.delivery.connection import Connection, Unreachable
+from gatepost.delivery.introducing import introduced
 from gatepost.delivery.route import Host
 from gatepost.model import Blob, Body, Bytes, Envelope, Path, Recipient, Reply
+from gatepost.model.origin import Origin
 from gatepost.wire.smtp.client_events import NOT_SENT, Outcome, Phase, Purpose, Transaction
 
 _TOO_MANY = 452  # rfc5321#4.5.3.1.10
@@ -28,7 +30,8 @@ OnProgress = Callable[[Host, Phase, int], None]
 class Letter:
     """A message for some recipients of one destination. `smtputf8`: the content needs RFC 6531; `is_for_all`: nobody
     gets it where one of them is refused before the content; `requiretls`: nobody gets it over a connection that isn't
-    proven (RFC 8689). `ret` and `envid` are MAIL's parameters (RFC 3461), "" where there is none. `on_progress` hears of every step.
+    proven (RFC 8689). `ret` and `envid` are MAIL's parameters (RFC 3461), "" where there is none. `on_progress` hears
+    of every step.
     """
 
     sender: Path
@@ -39,12 +42,20 @@ class Letter:
     is_for_all: bool = False
     requiretls: bool = False
     on_progress: OnProgress | None = field(default=None, compare=False)
+    origin: Origin | None = None
+    """The client that has brought it, where the next server is to be told."""
     ret: str = ""
     envid: str = ""
 
     @classmethod
     def of(
-        cls, envelope: Envelope, recipients: Iterable[Recipient], content: Blob, *, is_for_all: bool = False
+        cls,
+        envelope: Envelope,
+        recipients: Iterable[Recipient],
+        content: Blob,
+        *,
+        is_for_all: bool = False,
+        origin: Origin | None = None,
     ) -> Letter:
         """The letter to some of an envelope's recipients."""
         # what the client declared needs RFC 6531 only if the header section isn't ASCII; addresses speak for themselves
@@ -57,6 +68,7 @@ class Letter:
             envelope.body,
             smtputf8,
             is_for_all,
+            origin=origin,
             requiretls="REQUIRETLS" in asked,
             ret=asked.get("RET", "").upper(),
             envid=asked.get("ENVID", ""),
@@ -94,6 +106,7 @@ class Probe:
     body: Body = Body.SEVEN_BIT
     content: Blob = _NOTHING
     is_for_all: bool = False
+    origin: Origin | None = None
 
     def transaction(self, batch: tuple[Recipient, ...]) -> Transaction:
         """The command sequence for some of the recipients."""
@@ -127,6 +140,11 @@ class Attempt:
         self._hosts_left = hosts_max
         self._waiting = list(errand.recipients)
         self._answers: dict[Recipient, Answered] = {}
+
+    @property
+    def origin(self) -> Origin | None:
+        """For whom it is sent."""
+        return self._errand.origin
 
     @property
     def is_over(self) -> bool:
@@ -205,7 +223,14 @@ class Attempt:
                 return
             hear = errand.on_progress if isinstance(errand, Letter) else None
             told = None if hear is None else partial(hear, connection.host)
-            outcomes = await connection.send(errand.transaction(batch), errand.content, told)
+            by = connection.introduces
+            refused = None if by is None else await introduced(connection, by, errand.origin)
+            if refused is None:
+                outcomes = await connection.send(errand.transaction(batch), errand.content, told)
+            elif connection.is_reused and refused.status == "4.4.2":
+                return
+            else:
+                outcomes = tuple(Outcome(one, refused, Phase.INTRODUCTION) for one in batch)
             if connection.is_reused and connection.is_over and _has_come_too_late(outcomes):
                 return
             connection.is_reused = True

@@ -19,6 +19,7 @@ from gatepost.content.downgrade import downgrade
 from gatepost.delivery.ports import Outbound, Prepared
 from gatepost.delivery.route import Host
 from gatepost.model import Blob, Body, Peer, Reply, Tls
+from gatepost.model.origin import Origin
 from gatepost.net import Stream
 from gatepost.wire.smtp.client import Client
 from gatepost.wire.smtp.client_content import StrayLineEnd
@@ -118,6 +119,10 @@ class Connection:
         self.is_reused = False
         self.failure = ""
         """What the network did, in words, if that ended the session."""
+        self.introduces: Introduction | None = None
+        """How it is told for whom a message is, if it is."""
+        self.introduced: Origin | None = None
+        """For whom the server takes us, by XCLIENT."""
         self._stream = stream
         self._client = client
         self._timeouts = timeouts
@@ -185,6 +190,8 @@ class Connection:
                 reply = event.reply
             if self._client.is_idle and isinstance(event, Introduced | Ready):
                 break
+        if by is Introduction.XCLIENT and reply is not None and not reply.is_positive and self._client.is_idle:
+            self._client.quit()  # nobody is served any more where a client was refused
         return reply
 
     async def send(

@@ -27,6 +27,7 @@ from gatepost.delivery.protector import Protector
 from gatepost.delivery.route import Hop, Host, Mx, Relay
 from gatepost.delivery.suspension import AGAIN_S, Suspensions, suspended
 from gatepost.model import Reply
+from gatepost.model.origin import Origin
 from gatepost.net.mx import Exchangers, Nowhere
 from gatepost.net.mx_rules import plan
 from gatepost.wire.smtp.client_events import Outcome, Phase
@@ -198,7 +199,9 @@ class Destinations:
 
     async def _use(self, known: _Destination, attempt: Attempt) -> None:
         began = self._clock()
-        why = await attempt.ask(known.host, lambda: self._take(known), lambda connection: self._give(known, connection))
+        why = await attempt.ask(
+            known.host, lambda: self._take(known, attempt.origin), lambda connection: self._give(known, connection)
+        )
         if why is None:
             self.health.succeeded(known.name, known.allowance.concurrency)
             if self.health.rest_s(known.hop):
@@ -245,11 +248,11 @@ class Destinations:
         while self._closing:
             await asyncio.wait(self._closing)
 
-    async def _take(self, known: _Destination) -> Connection | Unreachable:
+    async def _take(self, known: _Destination, origin: Origin | None) -> Connection | Unreachable:
         while known.idle:
             connection, timer = known.idle.popitem()  # the newest: the older ones may run out
             timer.cancel()
-            if connection.can_send:
+            if connection.can_send and (origin is not None or connection.introduced is None):
                 return connection
             self._close_soon(known, connection)
         opened = await self._dialer.open(known.hop, known.host)

@@ -126,6 +126,7 @@ class Dialer:
         asks = NO_QUESTIONS if outbound is None else outbound.asks()
         client = Client(hop.calling.helo or self._hostname, protocol=spoken, asks=asks)
         connection = Connection(host, stream, client, self._timeouts, outbound=outbound)
+        connection.introduces = hop.introduce
         try:
             result = await self._begin(hop, protection, way, connection, stream, client)
         except BaseException:

@@ -19,6 +19,7 @@ from gatepost.delivery.destinations import Destinations
 from gatepost.delivery.route import Hop, Lmtp
 from gatepost.delivery.said import LOST, NO_ANSWER, one_line, passed_on
 from gatepost.model import Blob, Body, Envelope, Path, Recipient, Reply
+from gatepost.model.origin import Origin
 from gatepost.wire.smtp.client_events import Phase
 
 log = logging.getLogger("gatepost.delivery")
@@ -71,10 +72,12 @@ class HandOver:
         earlier: int = 0,
         size: int = 0,
         body: Body = Body.SEVEN_BIT,
+        origin: Origin | None = None,
     ) -> Reply | None:
         """None if the next server takes the recipient, else the refusal; 451 4.4.1 where it can't be asked.
 
-        `earlier` counts the recipients the message has already, `size` is what the sender announced, in octets, or 0.
+        `earlier` counts the recipients the message has already, `size` is what the sender announced, in octets, or 0;
+        `origin` is the client, for a server that is told.
         """
         if isinstance(hop, Lmtp) and earlier:
             return _ONE_AT_A_TIME
@@ -83,7 +86,7 @@ class HandOver:
             return _TOO_MANY
         try:
             async with asyncio.timeout(self._ask_s):
-                [answer] = await self._destinations.probe(hop, Probe(sender, (recipient,), size, body))
+                [answer] = await self._destinations.probe(hop, Probe(sender, (recipient,), size, body, origin=origin))
         except TimeoutError:
             log.warning("%s wasn't answered for within %g s at the next server", recipient, self._ask_s)
             return NO_ANSWER
@@ -93,10 +96,10 @@ class HandOver:
         log.info("%s, asked for %s: %s", answer.host, recipient, answer.outcome.reply)
         return reply
 
-    async def message(self, hop: Hop, envelope: Envelope, content: Blob) -> HandedOver:
+    async def message(self, hop: Hop, envelope: Envelope, content: Blob, *, origin: Origin | None = None) -> HandedOver:
         """Give the message to the next server, to all recipients or to none; its answer is ours."""
         try:
-            letter = Letter.of(envelope, envelope.recipients, content, is_for_all=True)
+            letter = Letter.of(envelope, envelope.recipients, content, is_for_all=True, origin=origin)
         except OSError:
             log.exception("a message from %s can't be read back", envelope.sender)
             return HandedOver(_UNREADABLE)

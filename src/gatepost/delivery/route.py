@@ -11,7 +11,7 @@ from gatepost.delivery.security import Protection, Security
 from gatepost.model import NULL_PATH, Path
 from gatepost.model.senders import Senders
 from gatepost.net.certificates import Pair
-from gatepost.wire.smtp.client_events import Credentials
+from gatepost.wire.smtp.client_events import Credentials, Introduction
 from gatepost.wire.socks import Proxy
 
 __all__ = [
@@ -109,7 +109,9 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """To the next server by SMTP: `hosts` are tried in order. Credentials are used over TLS only."""
+    """To the next server by SMTP: `hosts` are tried in order. Credentials are used over TLS only. `introduce` is how
+    it is told for whom a message is sent.
+    """
 
     hosts: tuple[Host, ...]
     tls: Security = Security.STARTTLS
@@ -117,6 +119,7 @@ class Relay:
     calling: Calling = DIRECTLY
     pool: Pool | None = None
     identity: Pair | None = None
+    introduce: Introduction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class Lmtp:
     calling: Calling = DIRECTLY
     pool: Pool | None = None
     identity: Pair | None = None
+    introduce: Introduction | None = None
 
 
 @dataclass(frozen=True, slots=True)

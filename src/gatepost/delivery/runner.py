@@ -16,6 +16,7 @@ from typing import assert_never
 
 from gatepost.delivery.attempt import Letter, OnProgress
 from gatepost.delivery.destinations import Destinations
+from gatepost.delivery.introducing import origin_in
 from gatepost.delivery.notice import Policy
 from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
 from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Mx, Relay, Routes
@@ -297,7 +298,8 @@ class Runner:
         ]
 
     def _letter(self, entry: Entry, recipients: Sequence[Recipient]) -> Letter:
-        letter = Letter.of(entry.envelope, recipients, entry.content)
+        origin = origin_in(entry.facts, entry.authenticated) if entry.facts else None
+        letter = Letter.of(entry.envelope, recipients, entry.content, origin=origin)
         told = self._followed(entry, recipients)
         return letter if told is None else replace(letter, on_progress=told)
 

@@ -19,8 +19,13 @@ class Peer:
     via: Address | None = field(default=None, compare=False)
     """Who has named this peer and is the other end of the connection: a proxy, or the server in front of this one."""
 
+    found: str | None = field(default=None, compare=False)
+    """The name, where somebody has looked it up for all; "" for none."""
+
     async def name(self) -> str | None:
         """The name that points to the address and back; None where there is none or no resolver."""
+        if self.found is not None:
+            return self.found or None
         return None if self.lookup is None else await self.lookup(self.address)
 
     def __str__(self) -> str:

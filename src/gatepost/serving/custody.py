@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field
 
 from gatepost.hooks.transaction import Transaction
 from gatepost.model import Body, ContentEdit, Envelope, Recipient, Reply, fact
@@ -16,6 +17,13 @@ from gatepost.serving.intake import Intake, IntakeContent
 from gatepost.store.spool import Deposit
 
 log = logging.getLogger("gatepost.serving")
+
+_NOTHING: Mapping[str, str] = {}
+
+
+def _nothing() -> Mapping[str, str]:
+    return _NOTHING
+
 
 NOT_TOGETHER = Reply(451, "4.5.3", "these recipients get different messages, send to them separately")
 
@@ -28,6 +36,8 @@ class Accepted:
     body: Body
     smtputf8: bool
     user: str | None
+    facts: Mapping[str, str] = field(default_factory=_nothing)
+    """What is kept with it."""
 
     def envelope(self, recipients: Sequence[Recipient]) -> Envelope:
         """The envelope to some of its recipients."""
@@ -57,6 +67,7 @@ def deposits(
                 held=held,
                 authenticated=accepted.user,
                 part=len(found),
+                facts=accepted.facts,
             )
         )
     return found

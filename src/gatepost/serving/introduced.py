@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 
 from gatepost.hooks import stages
@@ -25,6 +26,7 @@ from gatepost.wire.smtp import events
 
 log = logging.getLogger("gatepost.serving")
 
+NAME_S = 5.0  # how long EHLO waits for the client's name, where a next server is told
 START_NOW = Reply(220, "2.0.0", "go ahead")
 CLIENT_TAKEN = Reply(220, "2.0.0", "go ahead")
 NOTED = Reply(250, "2.0.0", "noted")
@@ -95,6 +97,8 @@ class Introduced(Answering):
 
     async def _hello(self, event: events.Hello) -> None:
         session, machine = self.session, self.machine
+        if self.place.introduces and session.peer.found is None:
+            await self._find_name()
         greeting = Reply(250, "", f"{self.place.profile.hostname} greets {session.peer}")
         capabilities = machine.capabilities()
         if stages.Hello in self.place.dispatcher.chains:
@@ -114,6 +118,16 @@ class Introduced(Answering):
         session.helo = self._helo or event.name
         self.place.recorder.record(session.id, "hello", {"name": session.helo, "verb": event.verb.value})
         machine.answer_hello(greeting, capabilities)
+
+    async def _find_name(self) -> None:
+        """The client's name, once, for the next server; in bounded time, since it waits for its reply."""
+        session = self.session
+        try:
+            async with asyncio.timeout(NAME_S):
+                name = await session.peer.name()
+        except TimeoutError:
+            name = None
+        session.peer = replace(session.peer, found=name or "")
 
     async def _start_tls(self, event: events.StartTls) -> None:
         machine, stream, place, session = self.machine, self.stream, self.place, self.session

@@ -124,6 +124,8 @@ class Place:
     """None where nobody may speak for others."""
     door: ProxyDoor | None = None
     """None where no proxy is in front."""
+    introduces: bool = False
+    """Whether some next server is told who the client is."""
     tls: Callable[[], ssl.SSLContext] | None = None
     repeats: Repeats | None = None
     files: Files | None = None

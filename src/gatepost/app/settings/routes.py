@@ -155,6 +155,11 @@ class Deliver(Section):
     pool: tuple[Caller, ...] = Field(
         default=(), description="Addresses to call from with their own names or proxies, instead of source and helo."
     )
+    introduce: Literal["xforward", "xclient"] | None = Field(
+        default=None,
+        description="Whether relay and lmtp tell a server that offers it for which client a message is: xforward (for "
+        "its log), or xclient (as if the client had called it).",
+    )
     port: Whole | None = Field(default=None, ge=1, le=65535, description="The port that mx calls instead of 25.")
     allow_private: Switch = Field(
         default=False,
@@ -217,6 +222,8 @@ class Deliver(Section):
         if self.by != "mx" and self.tls in BY_DOMAIN:
             what = f'tls = "{self.tls}" is about a recipient\'s domain, and the servers of "{self.by}" are named here'
             wrong(what, at=("tls",), mend='tls = "required"')
+        if not connects and self.introduce is not None:
+            wrong("only servers of your own are told who a client is", mend="remove introduce")
         if (self.user is None) != (self.password is None):
             wrong("user and password belong together", mend="give both or neither")
         _check_helo(self.helo)

@@ -1,0 +1,32 @@
+"""Where a message comes from, for next servers that are told (`introduce` of a route)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gatepost.hooks.session import Session
+from gatepost.model.origin import Origin
+from gatepost.serving.place import Place
+
+FACT = "origin"
+"""The key of a deposit's facts under which it stands."""
+_NOTHING: Mapping[str, str] = {}
+_PROTOCOLS = {"smtp": "ESMTP", "submission": "ESMTP", "lmtp": "LMTP"}
+
+
+def origin_of(session: Session) -> Origin:
+    """The client of a session."""
+    peer = session.peer
+    return Origin(
+        peer.address,
+        peer.port,
+        _PROTOCOLS.get(session.protocol, "ESMTP"),
+        session.helo,
+        peer.found or "",
+        session.user or "",
+    )
+
+
+def facts_of(place: Place, session: Session) -> Mapping[str, str]:
+    """What a deposit keeps of it; nothing where nobody is told."""
+    return {FACT: origin_of(session).fact()} if place.introduces else _NOTHING
