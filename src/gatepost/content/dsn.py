@@ -216,8 +216,8 @@ def _advice(outcome: Outcome) -> str:
 def _status_part(about: About, outcomes: Sequence[Outcome], utf8: bool) -> bytes:
     """rfc3464#2.1: a block about the message, then one per recipient."""
     lines = [f"Reporting-MTA: dns; {safe(about.hostname)}"]
-    if about.envid:
-        lines.append(f"Original-Envelope-Id: {_short(_ascii(safe(about.envid)))}")
+    if envid := _short(_ascii(safe(about.envid))):
+        lines.append(f"Original-Envelope-Id: {envid}")
     lines.append(f"Arrival-Date: {date(about.arrival, about.offset_s)}")
     for outcome in outcomes:
         lines.append("")
@@ -226,8 +226,8 @@ def _status_part(about: About, outcomes: Sequence[Outcome], utf8: bool) -> bytes
             lines.append(f"Original-Recipient: {kind}; {_short(safe(address) if utf8 else _ascii(safe(address)))}")
         lines += [f"Final-Recipient: {_typed(outcome.recipient.address, utf8)}", f"Action: {outcome.action.value}"]
         lines.append(f"Status: {outcome.status}")
-        if outcome.remote:
-            lines.append(f"Remote-MTA: dns; {_short(_ascii(safe(outcome.remote)))}")
+        if remote := _short(_ascii(safe(outcome.remote))):
+            lines.append(f"Remote-MTA: dns; {remote}")
         if outcome.reply is not None:
             lines.append(f"Diagnostic-Code: smtp; {_short(_ascii(_said(outcome.reply)))}")
         if outcome.last_attempt is not None:
@@ -279,7 +279,7 @@ def _said(reply: Reply) -> str:
 
 
 def _short(text: str) -> str:
-    text = safe(text)
+    text = safe(text).replace("\t", " ").strip(" ")
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gatepost.content import dsn
-from gatepost.delivery.route import Host
+from gatepost.delivery.return_paths import ReturnPaths
+from gatepost.delivery.route import Hop, Host, Mx
 from gatepost.model import NULL_PATH, Blob, Body, Bytes, Envelope, Path, Recipient, Reply, Ticket, xtext
 from gatepost.store import Deposit, Entry
 
@@ -89,6 +90,18 @@ def decide(sender: Path, authenticated: str | None, is_own: Callable[[Path], boo
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """What settings say about it, which may be others after a reload."""
+
+    warn_s: float = 0.0
+    """Seconds after which a sender is told of a delay, once; 0: never."""
+    returned_max: int = 65536
+    """Octets of a message that a report brings back at most."""
+    return_paths: ReturnPaths | None = None
+    """How return paths are made; None: everything leaves with its sender."""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What notices need: our name, whose addresses are ours, where the postmaster reads, and new tickets."""
 
@@ -98,18 +111,22 @@ class Policy:
     new_ticket: Callable[[], Ticket]
     offset_s: int = 0
     """Seconds east of UTC, for the dates in notices."""
-    warn_s: float = 0.0
-    """Seconds after which a sender is told of a delay, once; 0: never."""
-    returned_max: int = 65536
-    """Octets of a message that a report brings back at most."""
+    manner: Callable[[], Manner] = Manner
 
     def decide(self, entry: Entry) -> Answer:
         """Who is told of a failure of this entry."""
         return decide(entry.envelope.sender, entry.authenticated, self.is_own)
 
+    def return_path(self, entry: Entry, hop: Hop | Mx, recipients: Sequence[Recipient], now: float) -> Path:
+        """The sender an entry leaves with by this hop."""
+        paths = self.manner().return_paths
+        sender = entry.envelope.sender
+        return sender if paths is None else paths.of(sender, entry.authenticated, hop, recipients, now)
+
     def warns(self, entry: Entry, now: float) -> bool:
         """Whether it is time to tell the sender that this entry is late, and nobody has yet."""
-        if not self.warn_s or now - entry.since < self.warn_s or WARNED in entry.notes:
+        warn_s = self.manner().warn_s
+        if not warn_s or now - entry.since < warn_s or WARNED in entry.notes:
             return False
         return self.decide(entry) is Answer.REPORT
 
@@ -160,7 +177,7 @@ class Policy:
             outcomes,
             # of other kinds only headers come back (rfc3461#6.2); what must travel encrypted doesn't (rfc8689#5)
             return_full=is_failure and parameters.get("RET", "").upper() == "FULL" and "REQUIRETLS" not in parameters,
-            limit=self.returned_max,
+            limit=self.manner().returned_max,
         )
         return self._deposit(ticket, entry.envelope.sender, content, now, entry)
 
