@@ -21,6 +21,7 @@ from gatepost.delivery.allowance import CONCURRENCY, KEPT_S, Allowance, Allowanc
 from gatepost.delivery.attempt import Answered, Attempt, Errand, Letter, Probe
 from gatepost.delivery.connection import Connection, Unreachable
 from gatepost.delivery.dialer import Dialer
+from gatepost.delivery.families import paired
 from gatepost.delivery.health import BackOff, Condition, Health
 from gatepost.delivery.line import Line, Pace
 from gatepost.delivery.protector import Protector
@@ -129,6 +130,7 @@ class Destinations:
             hosts = tuple(Host(name, mx.port, address=str(address)) for name, address in planned)
         else:
             hosts = await self._protector.by_mx(mx, planned, letter.content, letter.requiretls)
+        hosts = paired(hosts)
         self._remember(mx.domain, hosts)
         hop = Relay(hosts, mx.tls, calling=mx.calling, pool=mx.pool, identity=mx.identity)
         return await self._run(hop, letter, hosts_max=MX_HOSTS, domain=mx.domain, may_wait=may_wait)

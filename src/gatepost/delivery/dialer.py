@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from gatepost.delivery.connection import Connection, Timeouts, Unreachable, later, words
+from gatepost.delivery.families import answering
 from gatepost.delivery.handshakes import Handshakes, NoTls, Trouble
 from gatepost.delivery.handshakes import no_tls as _no_tls
 from gatepost.delivery.ports import Outbound
@@ -122,6 +123,8 @@ class Dialer:
             stream = await self._reach(hop.calling, host)
         except OSError as error:
             return Unreachable(Phase.CONNECT, later("4.4.1", host, words(error)))
+        if hop.calling.proxy is None:
+            host = answering(host, stream.peer.address)
         spoken = SpokenTo.LMTP if isinstance(hop, Lmtp) else SpokenTo.SMTP
         asks = NO_QUESTIONS if outbound is None else outbound.asks()
         client = Client(hop.calling.helo or self._hostname, protocol=spoken, asks=asks)
