@@ -227,7 +227,8 @@ class Waiting(RuleBasedStateMachine):
                 del self.model[id]
             case "retry":
                 self.do(self.spool.retry(id))
-                one["due"] = self.now
+                if id not in self.leased:
+                    one["due"] = self.now
 
     @invariant()
     def agrees(self):

@@ -22,6 +22,7 @@ _SKIPS = 64  # lanes of full groups that are passed over to find one of a sender
 EVERYTHING = 1 << 30
 
 Item = tuple[float, int, "Slot"]
+_NOTHING: list[Item] = []  # of a lane with nothing due; nothing is ever put into it
 
 
 class Way(NamedTuple):
@@ -44,8 +45,44 @@ def by_domain(domain: str, _: str) -> Way:
     return Way(domain)
 
 
+class Ring:
+    """Lanes in a row, the next one in front. Most rings have one lane or none, and then a deque would cost too much."""
+
+    __slots__ = ("_others", "front")
+
+    def __init__(self) -> None:
+        self.front: Lane | None = None
+        self._others: deque[Lane] | None = None
+
+    def append(self, lane: Lane) -> None:
+        """At the end."""
+        if self.front is None:
+            self.front = lane
+        elif self._others is None:
+            self._others = deque((lane,))
+        else:
+            self._others.append(lane)
+
+    def pop_front(self) -> None:
+        """Without the one in front."""
+        self.front = self._others.popleft() if self._others else None
+
+    def turn(self) -> None:
+        """The one in front goes to the end."""
+        if self._others and self.front is not None:
+            self._others.append(self.front)
+            self.front = self._others.popleft()
+
+    def remove(self, lane: Lane) -> None:
+        """Wherever it stands."""
+        if self.front is lane:
+            self.pop_front()
+        elif self._others is not None:
+            self._others.remove(lane)
+
+
 class Holder:
-    """A group or a sender: its lanes with something due, next one in front; and how much of it is in hand."""
+    """A group or a sender: its lanes with something due, and how much of it is in hand."""
 
     __slots__ = ("credit", "in_hand", "is_listed", "key", "lanes", "most", "ring", "weight")
 
@@ -55,7 +92,7 @@ class Holder:
         self.weight = self.credit = 1
         self.in_hand = 0
         self.lanes = 0
-        self.ring: deque[Lane] = deque()
+        self.ring = Ring()
         self.is_listed = False
 
     def has_room(self, free: int | None) -> bool:
@@ -77,16 +114,29 @@ class Lane:
         self.domain = domain
         self.group = group
         self.sender = sender
-        self.first: list[Item] = []
-        self.again: list[Item] = []
+        self.first: list[Item] = _NOTHING
+        self.again: list[Item] = _NOTHING
         self.is_again_next = False
         self.by_group = self.by_sender = False  # whether it stands in the ring
         self.slots = 0
         self.weight = self.credit = 1
 
+    def take(self, item: Item, *, again: bool) -> None:
+        """A slot of it is due."""
+        if again:
+            if self.again is _NOTHING:
+                self.again = []
+            heappush(self.again, item)
+        else:
+            if self.first is _NOTHING:
+                self.first = []
+            heappush(self.first, item)
+
     def peek(self) -> float | None:
         """When the first of what is due has become it; None if nothing is left."""
-        return min((heap[0][0] for heap in (self.first, self.again) if skim(heap)), default=None)
+        first = self.first[0][0] if self.first and skim(self.first) else None
+        again = self.again[0][0] if self.again and skim(self.again) else None
+        return again if first is None else first if again is None else min(first, again)
 
     def pop(self) -> Slot | None:
         """Longest waiting first, first attempts and the others in turn."""
@@ -154,7 +204,7 @@ class Lanes:
 
     def push(self, item: Item, lane: Lane, *, again: bool) -> None:
         """A slot of the lane is due."""
-        heappush(lane.again if again else lane.first, item)
+        lane.take(item, again=again)
         if not lane.by_group:
             self._sort(lane)  # what is known of its way may have changed since it was last here
             self._enlist(lane)
@@ -216,18 +266,19 @@ class Lanes:
             if not senders:
                 return None
             sender = senders[0]
-            if not sender.ring:
+            if sender.ring.front is None:
                 senders.popleft().is_listed = False
                 continue
-            lane = sender.ring[0]
+            lane = sender.ring.front
             if lane.peek() is None:
-                sender.ring.popleft().by_sender = False
+                sender.ring.pop_front()
+                lane.by_sender = False
                 continue
             if lane.group.has_room(free):
                 slot = _pop(sender)
                 senders.rotate(-1)
                 return slot
-            sender.ring.rotate(-1)
+            sender.ring.turn()
             senders.rotate(-1)
         return None
 
@@ -278,19 +329,21 @@ def _leave(known: dict[str, Holder], holder: Holder) -> None:
 
 def _first_due(holder: Holder) -> float | None:
     ring = holder.ring
-    while ring:
-        if (due := ring[0].peek()) is not None:
+    while (lane := ring.front) is not None:
+        if (due := lane.peek()) is not None:
             return due
-        ring.popleft().by_group = False
+        ring.pop_front()
+        lane.by_group = False
     return None
 
 
 def _pop(holder: Holder) -> Slot | None:
     """From the lane in front, which goes to the end when its turn is over."""
-    lane = holder.ring[0]
+    lane = holder.ring.front
+    assert lane is not None, "somebody in front is due"
     slot = lane.pop()
     lane.credit -= 1
     if lane.credit <= 0:
         lane.credit = lane.weight
-        holder.ring.rotate(-1)
+        holder.ring.turn()
     return slot
