@@ -6,20 +6,32 @@ from collections.abc import Sequence
 from typing import Any
 
 from gatepost.app.settings.dkim import Dkim, DkimKey
+from gatepost.app.settings.routes import Route
 from gatepost.checks import dkim
 from gatepost.content.dkim import OVERSIGNED, SIGNED, SigningKey, Style
 from gatepost.content.dkim_canonical import Canonical
 from gatepost.content.dkim_keys import KeyProblem, load_key
 from gatepost.hooks.stages import OutMessage
+from gatepost.model import Path
 from gatepost.model.path import parse_domain
 from gatepost.plugins.loaded import Loaded, PluginError, Wish, bind_stages
 
 NAME = "dkim"
 
 
-def load_signing(tables: Sequence[Dkim]) -> Loaded:
+def load_signing(tables: Sequence[Dkim], routes: Sequence[Route] = ()) -> Loaded:
     """The plugin that signs for these domains. PluginError where a key can't be read (any more)."""
-    plugin = dkim.Dkim([_signer(table) for table in tables])
+
+    def is_open(recipient: Path) -> bool:
+        for route in routes:
+            if any(map(recipient.matches, route.match)):
+                if route.for_whom == "anyone":
+                    return True
+                if not route.senders:  # others take the next route
+                    return False
+        return False
+
+    plugin = dkim.Dkim([_signer(table) for table in tables], is_open)
     loaded = Loaded(NAME, "[[dkim]]")
     hooks: dict[Any, Any] = {OutMessage: plugin.sign}
     bind_stages(loaded, hooks, [Wish(priority=dkim.PRIORITY)])
@@ -36,7 +48,7 @@ def _signer(table: Dkim) -> dkim.Signer:
         expires_s=int(table.expire),
     )
     domain = parse_domain(table.domain)
-    return dkim.Signer(domain, table.patterns, tuple(_timed(domain, key) for key in table.key), style)
+    return dkim.Signer(domain, table.patterns, tuple(_timed(domain, key) for key in table.key), style, table.strangers)
 
 
 def _timed(domain: str, key: DkimKey) -> dkim.TimedKey:

@@ -205,7 +205,7 @@ class Worker:
             if settings.dkim:
                 from gatepost.app.signing import load_signing  # noqa: PLC0415  whoever signs nothing doesn't wait
 
-                loaded.append(load_signing(settings.dkim))
+                loaded.append(load_signing(settings.dkim, settings.route))
             return self._join(settings, [*loaded, *self._own_plugins])
         except BaseException:
             for plugin in reversed(loaded):

@@ -1,12 +1,13 @@
 """Signs what leaves with DKIM: an ordinary plugin, bound to `out-message` behind all others.
 
 Strategy: the domain of From says who signs, else the sender's; all keys of that domain whose time it is sign at once.
-A message that nobody here stands for, or that can't be signed, goes as it is, and a note says so.
+A message that nobody here stands for, or that can't be signed, goes as it is, and a note says so. So does what goes by
+routes that are open to anyone only, unless the settings say otherwise: a stranger may have brought it under our name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gatepost.content.addresses import parse_list
@@ -15,7 +16,7 @@ from gatepost.content.dkim_canonical import BodyHash
 from gatepost.content.headers import Section, read_section
 from gatepost.content.values import unfold
 from gatepost.hooks.stages import OutMessage
-from gatepost.model import AddressError, Message, glob_matches
+from gatepost.model import AddressError, Message, Path, glob_matches
 from gatepost.model.path import parse_domain
 
 PRIORITY = 32000
@@ -43,13 +44,17 @@ class Signer:
     match: tuple[str, ...]
     keys: tuple[TimedKey, ...]
     style: Style
+    strangers: bool = False
+    """Whether it signs what anyone may have brought."""
 
 
 class Dkim:
     """Signs each message for its domain. Immutable."""
 
-    def __init__(self, signers: Sequence[Signer]) -> None:
+    def __init__(self, signers: Sequence[Signer], is_open: Callable[[Path], bool] = lambda recipient: False) -> None:
+        """`is_open`: whether anyone may send to a recipient."""
         self._signers = tuple(signers)
+        self._is_open = is_open
 
     def signer_of(self, domain: str) -> Signer | None:
         """Who signs for a domain: its own signer, else the first whose patterns fit."""
@@ -69,6 +74,9 @@ class Dkim:
         section = read_section(message.blob)
         signer = self.choose(section, event.sender.domain)
         if signer is None:
+            return
+        if not signer.strangers and all(self._is_open(recipient.path) for recipient in event.recipients):
+            event.note(dkim="unsigned: anyone may have sent it")
             return
         now = event.server.clock.unix()[0]
         keys = [one.key for one in signer.keys if one.signs_at(now)]

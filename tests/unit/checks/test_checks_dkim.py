@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ from gatepost.content.dkim_keys import Algorithm, make_key
 from gatepost.content.headers import read_section
 from gatepost.content.view import View
 from gatepost.hooks.stages import OutMessage
-from gatepost.model import Bytes, Path
+from gatepost.model import Bytes, Path, Recipient
 
 KEY = make_key(Algorithm.ED25519)[0]
 OTHER = make_key(Algorithm.ED25519)[0]
@@ -31,19 +33,22 @@ def signer(domain: str, *keys: TimedKey, match: tuple[str, ...] = (), style: Sty
 class Asked:
     """One event: what is signed, and what was noted."""
 
-    def __init__(self, content: bytes, sender: str = "", now: float = NOW) -> None:
+    def __init__(
+        self, content: bytes, sender: str = "", now: float = NOW, recipients: Sequence[str] = ("bob@y.example",)
+    ) -> None:
         self.view = View(Bytes(content))
         self.notes: dict[str, object] = {}
         self.event = SimpleNamespace(
             message=self.view,
             sender=Path.parse(sender),
+            recipients=[Recipient(Path.parse(one)) for one in recipients],
             server=SimpleNamespace(clock=SimpleNamespace(unix=lambda: (now, 0))),
             note=self.notes.update,
         )
 
-    async def by(self, *signers: Signer) -> list[str]:
+    async def by(self, *signers: Signer, is_open: Callable[[Path], bool] = lambda recipient: False) -> list[str]:
         """The selectors and domains that signed, the uppermost first."""
-        await Dkim(signers).sign(cast(OutMessage, self.event))
+        await Dkim(signers, is_open).sign(cast(OutMessage, self.event))
         tags: list[dict[str, Any]] = [
             dict(tag.strip().split("=", 1) for tag in value.split(";"))
             for value in self.view.headers.all("DKIM-Signature")
@@ -123,3 +128,21 @@ async def test_what_comes_out_verifies(how: Canonical) -> None:
     assert asked.notes == {"dkim": "s1._domainkey.example.org"}
     record = KEY.public_record().encode()
     assert dkim.verify(asked.view.blob.read(), dnsfunc=lambda name, timeout=5: record)
+
+
+@pytest.mark.parametrize(
+    ("recipients", "signs"),
+    [
+        (["bob@y.example"], True),
+        (["ann@in.example"], False),
+        (["ann@in.example", "eve@in.example"], False),
+        (["ann@in.example", "bob@y.example"], True),  # who may send to bob isn't anyone
+    ],
+)
+async def test_what_anyone_may_have_brought_isnt_signed(recipients: list[str], signs: bool) -> None:
+    letter = LETTER.replace(b"%s", b"example.org")
+    asked = Asked(letter, recipients=recipients)
+    assert bool(await asked.by(signer("example.org"), is_open=lambda path: path.domain == "in.example")) is signs
+    assert ("anyone" in str(asked.notes)) is not signs
+    trusting = replace(signer("example.org"), strangers=True)
+    assert await Asked(letter, recipients=recipients).by(trusting, is_open=lambda path: True)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from gatepost.app.settings.problems import KeyPath, Problem
 from gatepost.app.settings.sections import Section
-from gatepost.app.settings.units import AnyPath, Duration, Filled, Kind, Text, Texts, shown, wrong
+from gatepost.app.settings.units import AnyPath, Duration, Filled, Kind, Switch, Text, Texts, shown, wrong
 from gatepost.content.dkim import NEVER, SIGNED
 from gatepost.content.dkim_keys import KeyProblem, check_selector, load_key
 from gatepost.model import AddressError
@@ -77,6 +77,10 @@ class Dkim(Section):
     )
     key: tuple[DkimKey, ...] = Field(
         default=(), description="The keys; each one whose time it is signs, so that a message has several signatures."
+    )
+    strangers: Switch = Field(
+        default=False,
+        description='Sign what goes by a route `for = "anyone"` too, though a stranger may have brought it as yours.',
     )
     canonical: Literal["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"] = Field(
         default="relaxed/relaxed",
