@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gatepost.app.return_paths import returning
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.content.headers import Limits as HeaderLimits
 from gatepost.content.view import Files
@@ -120,7 +121,13 @@ def make_generation(
     _check_promises(settings, plugins)
     server = ServerView(settings.hostname, around.clock, around.facts, around.resolver)
     own_only = frozenset(one.name for one in settings.listen if one.auth != "off" and one.own_addresses_only)
-    house = GateHouse(gates, may_send_as=around.may_send_as, own_addresses_at=own_only, has_room=around.has_room)
+    house = GateHouse(
+        gates,
+        may_send_as=around.may_send_as,
+        own_addresses_at=own_only,
+        has_room=around.has_room,
+        returning=returning(settings, lambda: around.clock.unix()[0]),
+    )
     limits = settings.limits
 
     def budget(stage: type[Event]) -> float:

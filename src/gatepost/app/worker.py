@@ -25,6 +25,7 @@ from gatepost.app.observing import Observer, Say, session_facts
 from gatepost.app.ourselves import exchangers, resolver
 from gatepost.app.protecting import Protecting, contexts
 from gatepost.app.reloading import check_reloadable
+from gatepost.app.return_paths import manner, own_domains
 from gatepost.app.sending import Listeners, Sending
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.app.stores import Stores
@@ -115,6 +116,7 @@ class Worker:
         self._runners: list[tuple[Runner, asyncio.Task[None]]] = []
         self._routes = Routes(())
         self._domains: frozenset[str] = frozenset()
+        self._manner = manner(settings)
         self._destinations: Destinations | None = None
         self._protecting: Protecting | None = None
         self._around: Surroundings
@@ -228,7 +230,7 @@ class Worker:
             certificates = Certificates([Pair(one.chain, one.key) for one in settings.tls.certificate])
             around = replace(around, certificate=certificates.context)
         generation = make_generation(settings, plugins, made, around)
-        return _Prepared(generation, around, certificates, delivery_routes(settings), _own_domains(settings))
+        return _Prepared(generation, around, certificates, delivery_routes(settings), own_domains(settings))
 
     async def _listen(self, listener: Listener, bound: socket.socket | None) -> None:
         name = listener.name
@@ -276,6 +278,7 @@ class Worker:
                 postmaster=Path.parse("postmaster", bare_postmaster=True),
                 is_own=lambda path: path.domain in self._domains,
                 new_ticket=lambda: Ticket(tokens.next(), 1),
+                manner=lambda: self._manner,
             ),
             Observer(self.stores.recorder, lambda: self.generation, lambda: self.say, self.following),
             clock=time.time,
@@ -357,6 +360,7 @@ class Worker:
         self.settings, self._around = prepared.generation.settings, prepared.around
         self.certificates = prepared.certificates
         self._routes, self._domains = prepared.routes, prepared.domains
+        self._manner = manner(self.settings)
         self.generations += 1
         if self._destinations is not None:
             self._destinations.allowances = allowances(self.settings)
@@ -475,14 +479,3 @@ def destinations(
     return Destinations(
         dialer, exchangers=exchangers, protector=protector, allowances=allowances(settings), back_off=back_off(settings)
     )
-
-
-def _own_domains(settings: Settings) -> frozenset[str]:
-    """The domains whose senders are ours, and hear of failures."""
-    return frozenset(domain for route in settings.route for match in route.match if (domain := _own_domain(match)))
-
-
-def _own_domain(match: str) -> str:
-    """The domain a pattern is about, if it is one; a sender of it is one of ours."""
-    domain = match.rpartition("@")[2]
-    return "" if "*" in domain else domain.lower()

@@ -282,7 +282,7 @@ class Runner:
         return Result(recipient, Fate.DONE)
 
     async def _send(self, hop: Hop | Mx, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
-        letter = self._letter(entry, recipients)
+        letter = self._letter(hop, entry, recipients)
         answers = await self._destinations.deliver(hop, letter, may_wait=True)
         return [
             Result(
@@ -297,9 +297,12 @@ class Runner:
             for answer in answers
         ]
 
-    def _letter(self, entry: Entry, recipients: Sequence[Recipient]) -> Letter:
+    def _letter(self, hop: Hop | Mx, entry: Entry, recipients: Sequence[Recipient]) -> Letter:
         origin = origin_in(entry.facts, entry.authenticated) if entry.facts else None
         letter = Letter.of(entry.envelope, recipients, entry.content, origin=origin)
+        sender = self._policy.return_path(entry, hop, recipients, self._clock())
+        if sender is not letter.sender:
+            letter = replace(letter, sender=sender)
         told = self._followed(entry, recipients)
         return letter if told is None else replace(letter, on_progress=told)
 

@@ -18,6 +18,7 @@ from gatepost.hooks.transaction import Transaction
 from gatepost.hooks.verdicts import PROCEED, Refuse, Verdict
 from gatepost.model import NULL_PATH, Blob, Envelope, Path, Recipient, Reply, glob_matches
 from gatepost.model.senders import Senders
+from gatepost.serving.returning import Returning
 
 
 class OpenTo(Enum):
@@ -90,6 +91,7 @@ class GateHouse:
         may_send_as: Callable[[str, str], bool] | None = None,
         own_addresses_at: frozenset[str] = frozenset(),
         has_room: Callable[[int], bool] | None = None,
+        returning: Returning | None = None,
     ) -> None:
         self.gates = tuple(gates)
         self.hands_over = any(gate.hand_over is not None for gate in self.gates)
@@ -99,6 +101,8 @@ class GateHouse:
         """The listeners at which a user may send only as his own addresses."""
         self._has_room = has_room
         """Whether a message of so many octets (0: not announced) can be stored."""
+        self.returning = returning
+        """What is known of return paths that we have made; None where we make none."""
 
     def gate_for(self, recipient: Recipient, sender: Path = NULL_PATH, user: str | None = None) -> Gate | None:
         """The first gate that takes the recipient of this sender's and authenticated user's mail."""
@@ -128,7 +132,13 @@ class GateHouse:
 
     def _recipient(self, question: Question, may_relay: bool) -> Verdict | Awaitable[Verdict]:
         sender = NULL_PATH if question.transaction is None else question.transaction.sender
-        gate = self.gate_for(question.facts["recipient"], sender, question.session.user)
+        recipient: Recipient = question.facts["recipient"]
+        if self.returning is not None:
+            said = self.returning.judge(recipient.path, sender)
+            if isinstance(said, Reply):
+                return Refuse(said)
+            may_relay = may_relay or said
+        gate = self.gate_for(recipient, sender, question.session.user)
         if gate is None or not (may_relay or gate.is_open_for(question.session)):
             return Refuse(NO_RELAY)
         if gate.exists is None:

@@ -134,7 +134,9 @@ class Mailing:
     async def rcpt(self, event: events.Rcpt) -> None:
         """RCPT: whether this recipient may have the message."""
         session, place, transaction = self._session, self._place, self._open
-        recipient = Recipient(event.path, event.parameters)
+        returning = place.house.returning
+        path = event.path if returning is None else returning.original(event.path, transaction.sender)
+        recipient = Recipient(path, event.parameters)
         question = Question(stages.Recipient, session, RECIPIENT_OK, transaction, {"recipient": recipient})
         before = Before(session, transaction, recipient) if stages.Recipient in place.dispatcher.chains else None
         outcome = await place.dispatcher.ask(question)
@@ -150,7 +152,8 @@ class Mailing:
         self._heard.append(recipient)
         if recipient not in transaction.recipients and recipient not in transaction.removed:
             transaction.recipients.append(recipient)
-        self._record("recipient", recipient=event.path.address)
+        said = {} if path is event.path else {"said": event.path.address}
+        self._record("recipient", recipient=path.address, **said)
         self._machine.answer(outcome.pending)
 
     async def data(self, event: events.Data) -> None:

@@ -18,6 +18,7 @@ from gatepost.app.settings.dkim import Dkim
 from gatepost.app.settings.name_servers import Dns
 from gatepost.app.settings.origins import Origins
 from gatepost.app.settings.plugins import Plugin
+from gatepost.app.settings.return_paths import BatvSettings, SrsSettings
 from gatepost.app.settings.routes import Route
 from gatepost.app.settings.sections import Delivery, Limits, Log, Section, Smtp, Spool, Trace
 from gatepost.app.settings.tls import TlsSettings
@@ -154,6 +155,8 @@ class Settings(Section):
         default=(), description="Where mail goes; the first that matches wins, no route is a refusal."
     )
     delivery: Delivery = Field(default=Delivery(), description="How accepted mail leaves.")
+    srs: SrsSettings = Field(default=SrsSettings(), description="Return paths for mail that is forwarded.")
+    batv: BatvSettings = Field(default=BatvSettings(), description="Signatures in the return paths of our own senders.")
     dns: Dns = Field(default=Dns(), description="How names are looked up.")
     dkim: tuple[Dkim, ...] = Field(default=(), description="Whose mail is signed as it leaves, and with which keys.")
     trace: Trace = Field(default=Trace(), description="The record of decisions.")

@@ -190,6 +190,16 @@ class Delivery(Section):
         description="The proxy that the servers of relay and mx routes are reached through, such as "
         '"socks5://user:password@192.0.2.1:1080" or "http://192.0.2.1:3128"; a route may name another.',
     )
+    warn: Duration = Field(
+        default=4 * 3600.0,
+        ge=0,
+        description="After how long a sender of ours is told that a message is late, once; 0 tells nobody.",
+    )
+    returned: Size = Field(
+        default=64 * 2**10,
+        ge=1024,
+        description="How much of a message a report brings back at most; what is longer comes back as its headers.",
+    )
     connect_timeout: Duration = Field(default=30.0, gt=0, description="How long connecting may take.")
     greeting_timeout: Duration = Field(
         default=300.0, gt=0, description="How long the peer's greeting may take."
