@@ -65,8 +65,11 @@ class PrivateKey:
         return "v=DKIM1; k=rsa; p=" + b64encode(der).decode()
 
 
-def load_key(pem: bytes) -> PrivateKey:
-    """The private key of a PEM file: PKCS #8 or PKCS #1, RSA or Ed25519, any line ends. KeyProblem if there is none."""
+def load_key(pem: bytes, *, is_proven: bool = True) -> PrivateKey:
+    """The private key of a PEM file: PKCS #8 or PKCS #1, RSA or Ed25519, any line ends. KeyProblem if there is none.
+
+    `is_proven`: an RSA key's numbers are looked at too, which takes some 30 ms; whoever signs with it needs that.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
@@ -81,7 +84,7 @@ def load_key(pem: bytes) -> PrivateKey:
     if b"ENCRYPTED" in found:
         raise KeyProblem("the key has a passphrase; take it off: openssl pkey -in KEY -out NEW")
     try:
-        key = load_pem_private_key(_lines(found), None)
+        key = load_pem_private_key(_lines(found), None, unsafe_skip_rsa_key_validation=not is_proven)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyProblem("its private key can't be read; make another: gatepost dns key SELECTOR") from error
     if isinstance(key, ed25519.Ed25519PrivateKey):

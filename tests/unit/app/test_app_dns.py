@@ -101,6 +101,13 @@ def test_check_tells_who_signs_and_who_can_read_the_key(folder: Path) -> None:
     assert [look.state for look in look_around(late) if look.what == "dkim"] == ["warning"]
 
 
+def test_check_reads_each_key(folder: Path) -> None:
+    found = settings(folder, SIGNED + key("s1"))
+    (folder / "ed.pem").write_bytes(b"")
+    [look] = [look for look in look_around(found) if look.what == "dkim"]
+    assert (look.state, "holds no PEM key" in look.text) == ("failed", True)
+
+
 # ── records ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -28,17 +28,24 @@ async def test_who_is_signed_for(tmp_path: Path) -> None:
         )
         async with server:
 
-            def send(sender: str) -> None:
+            def send(sender: str) -> str:
                 with smtplib.SMTP(server.host, server.port, "client.example", timeout=10) as client:
-                    content = f"From: {sender}\r\nSubject: hello\r\n\r\nhello\r\n"
-                    client.sendmail(sender, ["bob@example.org", "x@y.example"], content)
+                    client.ehlo()
+                    client.mail(sender)
+                    client.rcpt("bob@example.org")
+                    client.rcpt("x@y.example")
+                    said = client.data(f"From: {sender}\r\nSubject: hello\r\n\r\nhello\r\n")[1].decode()
+                    return said.rpartition(" ")[2]
 
-            await asyncio.to_thread(send, "ann@example.org")
+            ticket = await asyncio.to_thread(send, "ann@example.org")
             await inner.until(lambda: len(inner.mail) == 1)
             await world.until(lambda: len(world.mail) == 1)
+            story = str(server.explain(ticket))
             await asyncio.to_thread(send, "eve@elsewhere.example")
             await world.until(lambda: len(world.mail) == 2)
             await inner.until(lambda: len(inner.mail) == 2)
     ours, theirs = world.mail
     assert dkim.verify(ours.removesuffix(b".\r\n"), dnsfunc=lambda name, timeout=5: record)
     assert [mail for mail in (theirs, *inner.mail) if b"DKIM-Signature" in mail] == []
+    assert "dkim=s1._domainkey.example.org" in story
+    assert "dkim=unsigned: anyone may have sent it" in story

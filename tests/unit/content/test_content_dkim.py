@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import subprocess
 import time
-from base64 import b64decode
+from base64 import b64decode, encodebytes
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -285,6 +285,20 @@ def test_keys_however_they_were_carried(pem: bytes) -> None:
 )
 def test_what_is_no_key_says_why(pem: bytes, why: str) -> None:
     with pytest.raises(KeyProblem, match=why):
+        load_key(pem)
+
+
+def test_numbers_that_are_no_key_are_found_before_anything_is_signed() -> None:
+    key = RSA._key
+    assert isinstance(key, rsa.RSAPrivateKey)
+    numbers = key.private_numbers()
+    exponent = numbers.d.to_bytes(256, "big")
+    der = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    assert exponent.lstrip(b"\0") in der
+    wrong = der.replace(exponent[100:120], bytes(20))
+    pem = b"-----BEGIN RSA PRIVATE KEY-----\n" + encodebytes(wrong) + b"-----END RSA PRIVATE KEY-----\n"
+    assert load_key(pem, is_proven=False).bits == 2048
+    with pytest.raises(KeyProblem, match="can't be read"):
         load_key(pem)
 
 

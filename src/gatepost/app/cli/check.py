@@ -118,7 +118,14 @@ def _settings(settings: Settings) -> Look:
 def _signing(table: Dkim, run_as: str | None) -> Iterator[Look]:
     """Whether somebody signs for the domain today, and nobody else can read the keys."""
     from gatepost.app.privileges import Identity, PrivilegeError
+    from gatepost.app.signing import load_signing
+    from gatepost.plugins.loaded import PluginError
 
+    try:
+        load_signing([table])
+    except PluginError as error:
+        yield Look("dkim", "failed", f"{table.domain}: {error}")
+        return
     now = datetime.now(UTC)
     signing = [key for key in table.key if (not key.begins or key.begins <= now) and (not key.until or now < key.until)]
     if signing:
