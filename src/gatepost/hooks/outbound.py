@@ -139,7 +139,7 @@ class OutRecipient(Conversing):
 
 @dataclass(eq=False)
 class OutData(Conversing):
-    """DATA is about to go; with BDAT this stage is passed over."""
+    """DATA is about to go; or BDAT, before its first chunk, which can be sent or given up and not be changed."""
 
     name: ClassVar[str] = "out-data"
 
