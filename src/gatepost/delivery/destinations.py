@@ -109,13 +109,17 @@ class Destinations:
         """
         if isinstance(hop, Mx):
             return await self._run_by_mx(hop, letter, may_wait=may_wait)
-        if self._protector is not None and self._protector.concerns(hop, letter.requiretls):
-            hop = await self._protector.of_hop(hop, letter.requiretls)
+        hop = await self._protected(hop, letter.requiretls)
         return await self._run(hop, letter, may_wait=may_wait)
 
     async def probe(self, hop: Hop, probe: Probe) -> list[Answered]:
         """Ask without sending anything, when our turn has come: each recipient's answer to RCPT, or the one to MAIL."""
-        return await self._run(hop, probe)
+        return await self._run(await self._protected(hop), probe)
+
+    async def _protected(self, hop: Hop, requiretls: bool = False) -> Hop:
+        if self._protector is None or not self._protector.concerns(hop, requiretls):
+            return hop
+        return await self._protector.of_hop(hop, requiretls)
 
     async def _run_by_mx(self, mx: Mx, letter: Letter, *, may_wait: bool) -> list[Answered]:
         if self._exchangers is None:
@@ -192,17 +196,19 @@ class Destinations:
                     if known.why is not None and known.failures != failures:
                         attempt.fail(known.host, known.why)
                         return
-                    await self._use(known, attempt)
+                    await self._use(known, attempt, host)
             finally:
                 known.line.leave()
         finally:
             known.users -= 1
             self._forget(known)
 
-    async def _use(self, known: _Destination, attempt: Attempt) -> None:
+    async def _use(self, known: _Destination, attempt: Attempt, host: Host) -> None:
         began = self._clock()
         why = await attempt.ask(
-            known.host, lambda: self._take(known, attempt.origin), lambda connection: self._give(known, connection)
+            known.host,
+            lambda: self._take(known, attempt.origin, host),
+            lambda connection: self._give(known, connection),
         )
         if why is None:
             self.health.succeeded(known.name, known.allowance.concurrency)
@@ -250,14 +256,14 @@ class Destinations:
         while self._closing:
             await asyncio.wait(self._closing)
 
-    async def _take(self, known: _Destination, origin: Origin | None) -> Connection | Unreachable:
+    async def _take(self, known: _Destination, origin: Origin | None, host: Host) -> Connection | Unreachable:
         while known.idle:
             connection, timer = known.idle.popitem()  # the newest: the older ones may run out
             timer.cancel()
             if connection.can_send and (origin is not None or connection.introduced is None):
                 return connection
             self._close_soon(known, connection)
-        opened = await self._dialer.open(known.hop, known.host)
+        opened = await self._dialer.open(known.hop, host)  # equal to its own, but for whose policy that is
         if not isinstance(opened, Unreachable):
             known.standing += 1
         return opened
