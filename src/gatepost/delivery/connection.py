@@ -93,7 +93,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No session came about: at which phase, and why. The reply is always 4xx."""
+    """No session came about: at which phase, and why. The reply is 4xx, but where a plugin refuses for good."""
 
     phase: Phase
     reply: Reply
