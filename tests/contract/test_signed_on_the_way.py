@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path as File
 
@@ -48,9 +48,18 @@ async def stamped(event: OutMessage) -> None:
     event.message.headers["Subject"] = "a stamped test"
 
 
+@on("out-message", priority=100)
+async def rewritten(event: OutMessage) -> None:
+    """Somebody who puts 8-bit content into what had none."""
+    await event.message.replace("Zurück nach Köln\r\n".encode())
+    event.message.headers["Content-Transfer-Encoding"] = "8bit"
+
+
 @asynccontextmanager
-async def session(settings: Settings, peer: Peer) -> AsyncIterator[tuple[Connection, Rig]]:
-    rig = Rig([load_signing(settings.dkim), load_plugin(stamped)])
+async def session(
+    settings: Settings, peer: Peer, changing: Callable[..., object] = stamped
+) -> AsyncIterator[tuple[Connection, Rig]]:
+    rig = Rig([load_signing(settings.dkim), load_plugin(changing)])
     await rig.open()
     around = Surroundings("mx.example.org", lambda: rig.generation.dispatcher, rig.patience, rig.records)
     dialer = Dialer("mx.example.org", outbound=lambda: asked(around))
@@ -88,4 +97,19 @@ async def test_what_the_next_server_has_is_signed(tmp_path: File, canonical: str
     [mail] = peer.mail
     assert b"\r\nSubject: a stamped test\r\n" in mail
     assert mail.isascii() is ("8BITMIME" not in offers)
+    assert verified(mail) == [True, True]
+
+
+@pytest.mark.parametrize("offers", ["PIPELINING,8BITMIME", "PIPELINING"], ids=["8-bit", "seven bits only"])
+async def test_8_bit_content_of_a_plugin_is_re_encoded_before_it_is_signed(tmp_path: File, offers: str) -> None:
+    content = Bytes(MESSAGE.decode().encode("ascii", "ignore").replace(b"8bit", b"7bit"))
+    letter = Transaction(Path.parse("ann@example.org"), (Recipient(Path.parse("x@y.example")),), content.size)
+    settings = signing(tmp_path, "relaxed/relaxed")
+    async with Peer(polite(offers=offers)) as peer, session(settings, peer, rewritten) as (connection, rig):
+        [outcome] = await connection.send(letter, content)
+        assert outcome.reply.code == 250, outcome
+        assert rig.records.errors == []
+    [mail] = peer.mail
+    assert mail.isascii() is ("8BITMIME" not in offers)
+    assert b"Zur" in mail or b"WnVy" in mail  # the plugin's, in base 64 where that is shorter
     assert verified(mail) == [True, True]

@@ -7,20 +7,33 @@ routes that are open to anyone only, unless the settings say otherwise: a strang
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gatepost.content.addresses import parse_list
 from gatepost.content.dkim import NAME, SigningKey, Style, Unsigned, sign
 from gatepost.content.dkim_canonical import BodyHash
+from gatepost.content.downgrade import downgrade
 from gatepost.content.headers import Section, read_section
 from gatepost.content.values import unfold
+from gatepost.content.view import View
 from gatepost.hooks.stages import OutMessage
-from gatepost.model import AddressError, Message, Path, glob_matches
+from gatepost.model import (
+    AddressError,
+    Blob,
+    Message,
+    Path,
+    ReplaceBody,
+    ReplaceMessage,
+    ReplacePart,
+    glob_matches,
+)
 from gatepost.model.path import parse_domain
 
 PRIORITY = 32000
 """Behind whoever changes the message: what is signed mustn't change any more."""
+_SHAPING = (ReplaceBody, ReplacePart, ReplaceMessage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,10 @@ class Dkim:
         if not keys:
             event.note(dkim=f"unsigned: no key of {signer.domain} signs today")
             return
+        if (shaped := await _in_seven_bits(event)) is not None:
+            event.turn.record(ReplaceMessage(shaped))
+            message = View(shaped, record=event.turn.record)
+            section = read_section(shaped)
         try:
             values = sign(section, await _body(message, len(section.raw), signer.style), keys, signer.style, int(now))
         except Unsigned as error:
@@ -103,6 +120,18 @@ def author_domain(section: Section) -> str:
         return parse_domain(found[0].address.rpartition("@")[2]) if found else ""
     except AddressError:
         return ""
+
+
+async def _in_seven_bits(event: OutMessage) -> Blob | None:
+    """What the message will have to become after all plugins, where one before us has put 8-bit content into it and
+    the server takes none: signed has to be what goes.
+    """
+    edits = () if event.transaction is None else event.transaction.edits
+    if "8BITMIME" in event.capabilities or not any(isinstance(edit, _SHAPING) for edit in edits):
+        return None
+    content = event.message.blob
+    converted = await asyncio.to_thread(downgrade, content)
+    return None if converted is content else converted
 
 
 async def _body(message: Message, start: int, style: Style) -> bytes:

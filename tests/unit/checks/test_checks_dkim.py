@@ -44,6 +44,8 @@ class Asked:
             recipients=[Recipient(Path.parse(one)) for one in recipients],
             server=SimpleNamespace(clock=SimpleNamespace(unix=lambda: (now, 0))),
             note=self.notes.update,
+            transaction=None,
+            capabilities={"8BITMIME": ""},
         )
 
     async def by(self, *signers: Signer, is_open: Callable[[Path], bool] = lambda recipient: False) -> list[str]:
