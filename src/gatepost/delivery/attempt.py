@@ -227,10 +227,12 @@ class Attempt:
             refused = None if by is None else await introduced(connection, by, errand.origin)
             if refused is None:
                 outcomes = await connection.send(errand.transaction(batch), errand.content, told)
-            elif connection.is_reused and refused.status == "4.4.2":
+            elif isinstance(refused, Reply):
+                outcomes = tuple(Outcome(one, refused, Phase.INTRODUCTION) for one in batch)
+            elif connection.is_reused and connection.is_over:
                 return
             else:
-                outcomes = tuple(Outcome(one, refused, Phase.INTRODUCTION) for one in batch)
+                outcomes = tuple(Outcome(one, refused.reply, refused.phase, is_ours=True) for one in batch)
             if connection.is_reused and connection.is_over and _has_come_too_late(outcomes):
                 return
             connection.is_reused = True

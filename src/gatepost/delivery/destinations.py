@@ -260,7 +260,7 @@ class Destinations:
         while known.idle:
             connection, timer = known.idle.popitem()  # the newest: the older ones may run out
             timer.cancel()
-            if connection.can_send and (origin is not None or connection.introduced is None):
+            if connection.can_send and connection.introduced in (None, origin):
                 return connection
             self._close_soon(known, connection)
         opened = await self._dialer.open(known.hop, host)  # equal to its own, but for whose policy that is

@@ -35,6 +35,7 @@ from gatepost.serving.conclusion import (
 from gatepost.serving.house import HandOver
 from gatepost.serving.intake import Intake, IntakeContent, ReceivedFields
 from gatepost.serving.keeping import Closings
+from gatepost.serving.origins import facts_of
 from gatepost.serving.place import Place, names
 from gatepost.serving.recipients import Before, are_alike, next_server_of, taker
 from gatepost.serving.repeats import fingerprint_of
@@ -381,7 +382,8 @@ class Mailing:
 
     @property
     def _accepted(self) -> custody.Accepted:
-        return custody.Accepted(self._open, self._body, self._utf8, self._session.user)
+        facts = facts_of(self._place, self._session)
+        return custody.Accepted(self._open, self._body, self._utf8, self._session.user, facts)
 
     # ── what is said ───────────────────────────────────────────────────────────────────────────────────────────────
 

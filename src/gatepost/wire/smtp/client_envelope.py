@@ -75,3 +75,9 @@ def introduction(attributes: Mapping[str, str], by: Introduction, offered: Capab
         elif not lines or by is Introduction.XFORWARD:  # a second XCLIENT would need a second hello
             lines.append(by.value + item)
     return [command(line) for line in lines]
+
+
+def hello_of(attributes: Mapping[str, str]) -> str:
+    """The name that an introduced client said in its hello, where it can be said again; "" if not."""
+    helo = attributes.get("HELO", "")
+    return helo if helo.isascii() and helo.isprintable() and " " not in helo and len(helo) <= _MAX_ATTRIBUTE else ""

@@ -14,7 +14,7 @@ from typing import Literal
 from gatepost.model import Recipient, Reply
 from gatepost.wire.smtp.client_asking import Asking
 from gatepost.wire.smtp.client_auth import opening
-from gatepost.wire.smtp.client_envelope import command, introduction
+from gatepost.wire.smtp.client_envelope import command, hello_of, introduction
 from gatepost.wire.smtp.client_events import (
     NEED_DATA,
     NO_CAPABILITIES,
@@ -169,6 +169,8 @@ class Session(Asking):
         if self._hears_too_early():
             return True
         self._answers = deque(lines)
+        if by is Introduction.XCLIENT and (helo := hello_of(attributes)):  # the hello after it is the client's too
+            self._hello_line = command(f"{self._hello_line[:4].decode()} {helo}")
         self._state = State.INTRODUCTION
         self._issue((self._answers.popleft(), Asked.INTRODUCTION, -1))
         return True
