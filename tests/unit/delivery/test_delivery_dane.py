@@ -15,6 +15,7 @@ from unit.delivery.tls_town import (
     IN_THE_CLEAR,
     MX1,
     ONE,
+    QUICK,
     TWO,
     UNDER_TLS,
     YESTERDAY,
@@ -133,7 +134,8 @@ SCRIPTS: Mapping[str, object] = {
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("usage", [2, 3])
 async def test_T4_without_tls_mail_waits(leaf, script, usage):
-    async with place({AT: {"TLSA": [tlsa(usage, 1, 1, _first(leaf))]}}, scripts={ONE: SCRIPTS[script]}) as here:
+    zone = {AT: {"TLSA": [tlsa(usage, 1, 1, _first(leaf))]}}
+    async with place(zone, scripts={ONE: SCRIPTS[script]}, timeouts=QUICK) as here:
         assert (await here.send()).startswith("451")
         assert not here.is_plain_mail_sent
 

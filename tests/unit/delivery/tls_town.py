@@ -29,7 +29,9 @@ from unit.net.name_server import NameServer, Zone, name_server
 
 ONE, TWO = "127.0.0.11", "127.0.0.12"
 MX1, MX2 = "one.isp.example", "two.isp.example"
-TIMEOUTS = Timeouts(connect=2, greeting=0.5, command=0.5, data=0.5, block=0.5, end=0.5)
+TIMEOUTS = Timeouts(connect=10, greeting=10, command=10, data=10, block=10, end=10)
+QUICK = Timeouts(connect=10, greeting=10, command=0.3, data=10, block=10, end=10)
+"""For servers that say nothing: nobody waits for long."""
 UNDER_TLS = polite(("STARTTLS", TLS), offers="PIPELINING,STARTTLS")
 IN_THE_CLEAR = polite()  # or somebody has cut STARTTLS out
 CONTENT = b"Subject: x\r\n\r\nhello\r\n"
@@ -129,6 +131,7 @@ async def place(
     rules: Iterable[Rule] = (),
     policies: Any = None,
     trust_ad: bool = True,
+    timeouts: Timeouts = TIMEOUTS,
 ) -> AsyncIterator[Place]:
     """d.example, with one.isp.example as its mail server unless `zone` says otherwise."""
     async with AsyncExitStack() as stack:
@@ -144,7 +147,9 @@ async def place(
             MX2: {"A": [TWO]},
             **{name.replace("PORT", str(port)): kinds for name, kinds in zone.items()},
         }
-        resolver, names = await stack.enter_async_context(name_server(whole, trust_ad=trust_ad))
+        resolver, names = await stack.enter_async_context(
+            name_server(whole, trust_ad=trust_ad, timeout_s=1, lifetime_s=2)
+        )
         names.secure = {*secure}
         here = Place(peers, names, resolver, port)
 
@@ -157,7 +162,7 @@ async def place(
         contexts = Contexts(make(verify=False), make(verify=True), make=make)
         asked: Policies | None = None if policies is None else policies(resolver)
         here.destinations = Destinations(
-            Dialer("me.example", timeouts=TIMEOUTS, contexts=contexts, observer=here.told),
+            Dialer("me.example", timeouts=timeouts, contexts=contexts, observer=here.told),
             exchangers=Exchangers(resolver, chance=lambda: 0.999, names=["me.example"]),
             protector=Protector(resolver, asked, tuple(rules), observer=here.told),
             kept_s=0,
