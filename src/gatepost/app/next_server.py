@@ -12,6 +12,7 @@ import time
 
 from gatepost import delivery
 from gatepost.delivery.ahead import Memory
+from gatepost.delivery.outbound import about
 from gatepost.delivery.route import Hop
 from gatepost.hooks.questions import Question
 from gatepost.hooks.session import Session
@@ -73,9 +74,13 @@ class HandOvers:
             )
 
         async def hand_over(session: Session, transaction: Transaction, envelope: Envelope, content: Blob) -> Reply:
-            handed = await self._over.message(
-                hop, envelope, content, origin=None if hop.introduce is None else origin_of(session)
-            )
+            asked_about = about.set(transaction.ticket)  # for plugins that are asked on its way
+            try:
+                handed = await self._over.message(
+                    hop, envelope, content, origin=None if hop.introduce is None else origin_of(session)
+                )
+            finally:
+                about.reset(asked_about)
             for recipient, reply in handed.refused:
                 # only where a plugin has added recipients for a server that answers each singly
                 log.error("%s: the next server has it, but not for %s: %s", transaction.ticket, recipient, reply)

@@ -249,7 +249,7 @@ class Asked:
 
     def _close(self, holder: Holder) -> None:
         if holder.seal():
-            self._around.patience.spawn(_closed(holder))
+            self._around.patience.spawn(closed(holder))
 
 
 async def _edited(
@@ -274,10 +274,11 @@ async def apart(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.get_running_loop().create_task(work)
 
 
-async def _closed(holder: Holder) -> None:
+async def closed(holder: Holder) -> None:
+    """Close what plugins kept. An ExceptionGroup of what couldn't be."""
     errors = await holder.close()
     if errors:
-        raise BaseExceptionGroup("what plugins kept for a session couldn't be closed", errors)
+        raise BaseExceptionGroup("what plugins kept couldn't be closed", errors)
 
 
 def _peer(host: Host) -> Peer:

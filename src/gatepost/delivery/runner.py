@@ -34,6 +34,8 @@ log = logging.getLogger("gatepost.delivery")
 _SHORTEST_S = 0.05  # a pause, so that an entry that is due but can't be read isn't asked for without end
 _SPREAD = 0.1  # the part of a rest over which those who waited for its end come back
 _LONGEST_SPREAD_S = 300.0
+_MANY = 50  # tasks in hand, while which places are given in portions: each look at the spool has its price
+_GATHER_S = 0.005
 _BUSY_S = 1.0  # how often it is looked whether reception is still busy
 _GIVING_UP = frozenset({Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.CONTENT, Phase.END_OF_DATA})
 _NO_ROUTE = Reply(451, "4.4.4", "no route takes mail for this recipient")
@@ -106,6 +108,8 @@ class Runner:
         self._spool.on_commit = self.wake
         self.sort()
         while not self._is_stopping:
+            if self._is_full and len(self._tasks) > _MANY:
+                await asyncio.sleep(_GATHER_S)
             self._wake.clear()
             if not await self._take():
                 await self._sleep()
@@ -184,6 +188,7 @@ class Runner:
             results = await self._attempt(entry) if settlement is None else []
         except BaseException:
             self._spool.release_lease(entry.id)
+            self._over(entry)
             raise
         # from here on the lease ends with the settlement only: given back, the entry would be delivered once more
         settlement = settlement or self._decide(entry, results)
@@ -191,7 +196,12 @@ class Runner:
         if rest_s is not None:
             settlement = self._put_off(entry, settlement, rest_s)
         await self._settle(entry, settlement, counted=rest_s is None)
+        self._over(entry)
         self._tell(entry, settlement)
+
+    def _over(self, entry: Entry) -> None:
+        if self._submission is not None:
+            self._submission.over(entry)
 
     async def _ask(self, submission: Submission, due: Sequence[Stage], entry: Entry) -> tuple[Entry, Settlement | None]:
         """The entry as plugins leave it, or what it comes to without an attempt."""

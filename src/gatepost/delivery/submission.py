@@ -16,7 +16,7 @@ from typing import Any
 
 from gatepost.content.view import Files
 from gatepost.delivery.notice import Answer
-from gatepost.delivery.outbound import about, apart, is_bound
+from gatepost.delivery.outbound import about, apart, closed, is_bound
 from gatepost.delivery.settlement import Arrival, Result, Settlement
 from gatepost.delivery.stored import StoredContent
 from gatepost.hooks import stages
@@ -25,7 +25,7 @@ from gatepost.hooks.effects import EFFECTS
 from gatepost.hooks.ports import Patience, Recorder
 from gatepost.hooks.questions import Outcome, Question
 from gatepost.hooks.replies import refusal
-from gatepost.hooks.session import Session
+from gatepost.hooks.session import Holder, Session
 from gatepost.hooks.transaction import Transaction
 from gatepost.hooks.verdicts import Discard, Quarantine, Refuse, Take, Verdict
 from gatepost.model import Blob, Envelope, Peer, Recipient, Reply
@@ -64,6 +64,7 @@ class Submission:
         self._files = files
         self._seen: Dispatcher | None = None
         self._is_wanted = self._is_out = False
+        self._kept: dict[str, list[Holder]] = {}
 
     def begin(self, entry: Entry) -> tuple[Stage, ...]:
         """An attempt begins: what is to be asked before it. To be called in the attempt's own task."""
@@ -77,22 +78,30 @@ class Submission:
         return self._due(entry, dispatcher) if self._is_wanted else ()
 
     async def take_up(self, entry: Entry, due: Sequence[Stage], decide: Decide) -> Entry | Settlement:
-        """The entry as its attempt is to be made, or what it has come to without one."""
+        """The entry as its attempt is to be made, or what it has come to without one. When that is settled, `over` is
+        to be called.
+        """
         for stage in due:
             dispatcher = self._dispatcher()
             if stage not in dispatcher.chains:
                 continue  # a reload has come between
             transaction, stored = self._transaction(entry)
-            question = Question(stage, self._session(entry), _OK, transaction, size=entry.content.size)
+            session = self._session(entry)
+            question = Question(stage, session, _OK, transaction, size=entry.content.size)
+            self._kept.setdefault(entry.id, []).extend((transaction.holder, session.holder))
             outcome = await apart(dispatcher.ask(question))
-            if transaction.holder.seal():
-                self._patience.spawn(_closed(transaction))
             if (later := _put_off(outcome)) is not None:
                 return self._again(entry, stage, later, decide)
             if not _is_plain(entry, transaction, outcome):
                 return self._change(entry, stage, transaction, stored, outcome, decide)
             entry = replace(entry, notes={**entry.notes, ASKED: stage.name})
         return replace(entry, notes={**entry.notes, ASKED: stages.Expanded.name})
+
+    def over(self, entry: Entry) -> None:
+        """What came of it is settled: what plugins kept for it, files that they gave among it, is closed beside."""
+        for holder in self._kept.pop(entry.id, ()):
+            if holder.seal():
+                self._patience.spawn(closed(holder))
 
     def _due(self, entry: Entry, dispatcher: Dispatcher) -> tuple[Stage, ...]:
         passed = entry.notes.get(ASKED)
@@ -242,8 +251,3 @@ def _is_plain(entry: Entry, transaction: Transaction, outcome: Outcome) -> bool:
         and transaction.recipients == list(entry.envelope.recipients)
         and all(type(verdict) not in _FATES for verdict, _ in outcome.each.values())
     )
-
-
-async def _closed(transaction: Transaction) -> None:
-    if errors := await transaction.holder.close():
-        raise BaseExceptionGroup("what plugins kept for a message couldn't be closed", errors)

@@ -6,7 +6,7 @@ for each; so settings win over code in the same way everywhere, and what can't w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -39,6 +39,7 @@ class Wish:
     on_failure: str | None = None
     shadow: bool | None = None
     always: bool | None = None
+    pipelining: bool | None = None
     secrets: bool | None = None
     inline: bool | None = None
     may_relay: bool = False
@@ -80,11 +81,16 @@ def bind_stages(
     wishes: Sequence[Wish] = (),
     *,
     words: Mapping[str, Any] = MappingProxyType({"priority": FOREIGN_PRIORITY}),
+    only_if_named: Collection[type[Event]] = (),
 ) -> None:
-    """Bind a plugin that has one hook for a stage, once for each wish. `words`: what its dialect would have."""
+    """Bind a plugin that has one hook for a stage, once for each wish. `words`: what its dialect would have;
+    `only_if_named`: stages that it isn't bound to where a wish names none.
+    """
     breaker = Breaker()
     for wish in wishes or (Wish(),):
         wanted = wanted_stages(loaded.name, wish, hooks)
+        if not wish.stages:
+            wanted -= set(only_if_named)
         for stage, hook in hooks.items():
             if stage in wanted:
                 loaded.bindings.append(make_binding(loaded.name, stage, hook, words, wish, breaker))
@@ -119,7 +125,7 @@ def make_binding(
 ) -> Binding:
     """One binding: `words` say how the plugin itself would be asked, the wish wins. PluginError if that can't work."""
     said = {key: value for key, value in words.items() if key != "inline"}
-    for key in ("rule", "when", "priority", "timeout", "on_failure", "shadow", "always", "secrets"):
+    for key in ("rule", "when", "priority", "timeout", "on_failure", "shadow", "always", "secrets", "pipelining"):
         if (value := getattr(wish, key)) is not None:
             said[key] = value
     try:

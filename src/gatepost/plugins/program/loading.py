@@ -1,16 +1,17 @@
-"""Makes a plugin of a command line: looks the program up, checks what is asked of it, binds it to `message`."""
+"""Makes a plugin of a command line: looks the program up, checks what is asked of it, binds it (to `message`)."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gatepost.hooks.session import ServerView
-from gatepost.hooks.stages import Message
+from gatepost.hooks.stages import Event, Expanded, Message, Submitted
+from gatepost.hooks.verdicts import Verdict
 from gatepost.plugins.host.confinement import Limits
 from gatepost.plugins.host.launching import DIRECTLY, Starter
 from gatepost.plugins.loaded import Exchange, Loaded, PluginError, Wish, bind_stages
@@ -21,6 +22,8 @@ from gatepost.plugins.program.running import Runner
 
 PROCESSES = 20
 """Programs of one plugin that run beside each other, where nobody says another number."""
+LATER = (Submitted, Expanded)
+"""Where a program is asked only if settings say so: what it refuses there its sender hears of by a report."""
 PROGRAM_LIMITS = Limits(processes=1024)
 """Of each program, where nobody says others."""
 
@@ -84,7 +87,8 @@ async def load_program(
             loaded.on_exchange(exchange)
 
     asking = Asking(named, commands, {**base, **starter.home, **(env or {})}, options, runner, tell)
-    bind_stages(loaded, {Message: asking.message}, wishes)
+    hooks: dict[type[Event], Callable[[Message], Awaitable[Verdict]]] = dict.fromkeys((Message, *LATER), asking.message)
+    bind_stages(loaded, hooks, wishes, only_if_named=LATER)
     return loaded
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from gatepost.hooks import stages
 from gatepost.hooks.api import Mark
 from gatepost.hooks.breaker import Breaker
 from gatepost.hooks.notices import NOTICES, Notice
@@ -131,6 +132,12 @@ def _bound(
     for wish in wishes or (Wish(),):
         hooks = [Hook(_asking(crew, which, wish.inline, of_hook), of_hook) for which, of_hook in enumerate(marks)]
         bind(loaded, hooks, [replace(wish, inline=True)], breaker)
+    for binding in loaded.bindings:
+        if binding.stage in stages.OUTBOUND | stages.AFTERWARDS:
+            raise PluginError(
+                f'plugin "{told.name}", stage "{binding.stage.name}": isolated plugins aren\'t asked after the 250; '
+                "take isolate = true away, or bind it to other stages"
+            )
     return loaded
 
 
