@@ -131,6 +131,7 @@ def _wish(plugin: Plugin, asked: Asked) -> Wish:
         on_failure=asked.on_failure,
         shadow=plugin.shadow,
         always=plugin.always,
+        pipelining=plugin.pipelining,
         secrets=plugin.secrets or None,
         inline=plugin.inline,
         may_relay=plugin.may_relay,

@@ -47,7 +47,8 @@ class Asked(Section):
     )
     when: Annotated[dict[str, Any] | None, Filled("the code's, else always")] = Field(
         default=None,
-        description="Which sessions: all must hold; keys network, listener, authenticated, tls, user, helo, size.",
+        description="Which sessions: all must hold; keys network, listener, authenticated, tls, user, helo, host, "
+        "size.",
     )
     priority: Annotated[
         Whole | None, AfterValidator(_not_the_house), Filled("the code's, else 24575; native plugins 25000")
@@ -90,6 +91,10 @@ class Plugin(Asked):
     )
     always: Annotated[Switch | None, Filled("the code's, else false")] = Field(
         default=None, description="Ask it even after an accept, as a virus scan is."
+    )
+    pipelining: Annotated[Switch | None, Filled("the code's, else false")] = Field(
+        default=None,
+        description="At out-reply: commands to the next server needn't wait for each other because of this plugin.",
     )
     inline: Annotated[Switch | None, Filled("the code's, else false")] = Field(
         default=None, description="Run plain functions in the event loop instead of the plugin's threads."
