@@ -30,6 +30,10 @@ SEEDS = tuple(
         (8, 2, b"HELO me\r\nVRFY a\r\nEXPN b\r\nHELP\r\nXYZZY\r\nGET / HTTP/1.1\r\n\x16\x03\x01"),
         (16, 0, b"EHLO me\r\nMAIL FROM:<> SIZE=9 BODY=8BITMIME SMTPUTF8 PRDR\r\nRCPT TO:<postmaster>\r\nBDAT 999\r\n"),
         (32, 0, b"EHLO me\r\nMAIL FROM:<\"a b\"@[192.0.2.1]>\r\nRCPT TO:<@x,@y:z@example.org>\r\nDATA\r\n\r\n.\r\n"),
+        (4, 8, b"EHLO me\r\nMAIL FROM:<a@b> RET=FULL ENVID=a+2Bb REQUIRETLS\r\nSTARTTLS\r\nEHLO me\r\n"
+               b"MAIL FROM:<a@b> REQUIRETLS RET=HDRS SMTPUTF8\r\n"
+               b"RCPT TO:<c@d> NOTIFY=NEVER ORCPT=utf-8;\xc3\xbc\\x{FC}\r\n"),
+        (0, 0, MAIL[:-2] + b" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+00+0Ab\r\nRCPT TO:<x@y> ORCPT=rfc822;a+40b\r\n"),
         (0, 4, b"EHLO me\r\nXFORWARD NAME=a ADDR=IPV6:::1\r\nXCLIENT ADDR=203.0.113.9 LOGIN=a+40b PORT=1\r\n"),
     )
 )  # fmt: skip
@@ -49,6 +53,7 @@ def profile_of(flags: int, kind: int) -> Profile:
         message_size=100 if flags & 16 else 100_000,
         text_line=40 if flags & 32 else 1000,
         errors=3 if flags & 64 else 1000,
+        requiretls=bool(kind & 8),
         xclient=bool(kind & 4),
         xforward=bool(kind & 4),
         junk=2 if flags & 128 else 1000,

@@ -24,6 +24,7 @@ pieces = st.sampled_from(
 contents = st.lists(pieces, max_size=30).map(b"".join) | st.binary(max_size=60)
 commands = st.sampled_from(
     [b"EHLO me\r\n", b"HELO me\r\n", b"LHLO me\r\n", b"MAIL FROM:<a@example.org>\r\n", b"MAIL FROM:<> SIZE=9 PRDR\r\n",
+     b"MAIL FROM:<a@b> RET=FULL ENVID=a+2Bb\r\n", b"RCPT TO:<b@c> NOTIFY=DELAY ORCPT=rfc822;a+00\r\n",
      b"RCPT TO:<b@example.org>\r\n", b"RCPT TO:<bad@example.org>\r\n", b"DATA\r\n", b"BDAT 5\r\n", b"BDAT 0 LAST\r\n",
      b"BDAT 7 LAST\r\n", b"BDAT x\r\n", b"RSET\r\n", b"NOOP\r\n", b"QUIT\r\n", b"AUTH PLAIN\r\n", b"AUTH PLAIN =\r\n",
      b"AUTH LOGIN\r\n", b"AUTH\r\n",
