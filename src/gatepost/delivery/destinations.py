@@ -133,7 +133,10 @@ class Destinations:
         if self._protector is None:
             hosts = tuple(Host(name, mx.port, address=str(address)) for name, address in planned)
         else:
-            hosts = await self._protector.by_mx(mx, planned, letter.content, letter.requiretls)
+            protected = await self._protector.by_mx(mx, planned, letter.content, letter.requiretls)
+            if isinstance(protected, Reply):
+                return [Answered(Outcome(r, protected, Phase.TLS, is_ours=True), None) for r in letter.recipients]
+            hosts = protected
         hosts = paired(hosts)
         self._remember(mx.domain, hosts)
         hop = Relay(hosts, mx.tls, calling=mx.calling, pool=mx.pool, identity=mx.identity)

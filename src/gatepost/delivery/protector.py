@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from gatepost.delivery.handshakes import Trouble
 from gatepost.delivery.route import Hop, Host, Mx
 from gatepost.delivery.security import PolicyFound, PolicyKind, Protection, Security
 from gatepost.delivery.sts_policies import Found, Policies
-from gatepost.model import Address, AddressError, Blob
+from gatepost.model import Address, AddressError, Blob, Reply
 from gatepost.model.path import parse_domain
 from gatepost.net.answers import Found as Answer
 from gatepost.net.answers import NotFound, Resolving, TemporaryFailure, exchanges
@@ -69,6 +70,7 @@ class _Published:
 
 
 _UNPUBLISHED = _Published()
+_UNPROVEN = "the message requires TLS, and nothing proves the server's name"
 
 
 class Protector:
@@ -90,10 +92,11 @@ class Protector:
 
     async def by_mx(
         self, mx: Mx, planned: Sequence[tuple[str, Address]], content: Blob, requiretls: bool
-    ) -> tuple[Host, ...]:
+    ) -> tuple[Host, ...] | Reply:
         """The hosts of a domain, each with its protection, in the same order; one that isn't to be called says why.
 
-        `content` is looked at only where the domain demands TLS; `requiretls` is the message's own demand (RFC 8689).
+        `content` is looked at only where the domain demands TLS; `requiretls` is the message's own demand (RFC 8689); a
+        reply says that nothing can ever meet it.
         """
         domain = _plain(mx.domain)
         rule = self._rule((domain,))
@@ -108,8 +111,11 @@ class Protector:
             is_secure_mx = secure_hosts is not None
             if secure_hosts is not None:
                 wanted = [host for host in asking if host in secure_hosts]
-                answers = await asyncio.gather(*(self._published(host, mx.port) for host in wanted))
-                published = dict(zip(wanted, answers, strict=True))
+                if len(wanted) == 1:  # as mostly; a task would cost more than the answer
+                    published = {wanted[0]: await self._published(wanted[0], mx.port)}
+                else:
+                    answers = await asyncio.gather(*(self._published(host, mx.port) for host in wanted))
+                    published = dict(zip(wanted, answers, strict=True))
         found = Found()
         if self._policies is not None and not domain.startswith("["):
             known = {host for host, one in published.items() if one.is_there or one.failure}  # DANE goes first
@@ -125,6 +131,9 @@ class Protector:
         for host, shown in identity.items():
             if shown is not None:
                 protected[host] = replace(protected[host], identity=shown)
+        if requiretls and found.trouble is None and all(one.refusal == _UNPROVEN for one in protected.values()):
+            text = f"the message requires TLS, and nothing proves the names of the servers of {domain}"
+            return Reply(550, "5.7.30", text)  # rfc8689#4.2.1: the sender is told, and not in some days
         self._tell_fetch(domain, found, planned, mx.port)
         return tuple(Host(host, mx.port, address=str(address), protection=protected[host]) for host, address in planned)
 
@@ -178,12 +187,10 @@ class Protector:
     async def _secure_base(self, name: str) -> str | None:
         """Where a name's validated addresses are, after aliases; None where they aren't validated (rfc7672#2.2.2)."""
         assert self._resolver is not None
-        asked = [self._resolver.find(name, kind) for kind in ("A", "AAAA")]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        there = [answer for answer in answers if isinstance(answer, Answer)]
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, NotFound | TemporaryFailure):
-                raise answer
+        there: list[Answer] = []
+        for kind in ("A", "AAAA"):  # one by one: whoever looked for the host has both already
+            with suppress(NotFound, TemporaryFailure):
+                there.append(await self._resolver.find(name, kind))
         if not there or not all(answer.is_secure for answer in there):
             return None
         return there[0].name or name
@@ -265,7 +272,7 @@ def _judge(
     if requiretls and level not in _CERTAIN:
         if is_secure_mx:
             return Protection(Security.REQUIRED, found=plain)  # rfc8689#4.2.1
-        return Protection(refusal="the message requires TLS, and nothing proves the server's name", found=plain)
+        return Protection(refusal=_UNPROVEN, found=plain)
     if level is Security.SECURE:
         return Protection(level, (domain, f".{domain}") if domain else (host,), found=plain)
     return Protection(level if level not in _ASKING else Security.STARTTLS, found=plain)

@@ -235,7 +235,7 @@ async def test_REQUIRETLS_goes_by_proven_names_to_servers_that_promise_it(author
         assert here.peers[ONE].heard[0][3].endswith(" REQUIRETLS")
         assert await here.relay(MX1, tls=Security.STARTTLS, requiretls=True) == "250"
     async with place({}, scripts={ONE: PROMISES}, shows=leaf, trusts=authority, secure=()) as here:
-        assert (await here.send(requiretls=True)).startswith("451 4.7.5")  # nothing proves the name
+        assert (await here.send(requiretls=True)).startswith("550 5.7.30 the message requires TLS, and nothing proves")
         assert await here.relay(MX1, tls=Security.STARTTLS, requiretls=True) == "250"
     async with place({}, scripts={ONE: PROMISES}, shows=leaf) as here:
         assert (await here.send(requiretls=True)).startswith("451 4.7.5")

@@ -18,6 +18,7 @@ from gatepost.net.https import Https
 from gatepost.net.mta_sts import Fetcher, FetchFailed, Mode, Policy, PolicyInvalid, policy_id
 from gatepost.net.resolver import StaticResolver
 from gatepost.store.ledger import MemoryLedger
+from unit.delivery.delivery_peer import TLS, polite
 from unit.delivery.tls_town import IN_THE_CLEAR, MX1, MX2, ONE, TWO, UNDER_TLS, der, place, tlsa
 from unit.net.name_server import SERVFAIL
 
@@ -345,6 +346,22 @@ async def test_no_policy_and_none_that_can_be_fetched_leave_it_opportunistic(aut
         {"_mta-sts.d.example": {"TXT": SERVFAIL}}, scripts={ONE: IN_THE_CLEAR}, policies=_under(STRICT)
     ) as here:
         assert await here.send() == "250"
+
+
+async def test_REQUIRETLS_is_content_with_a_policy(authority):
+    promises = polite(("STARTTLS", TLS), offers="STARTTLS,REQUIRETLS")
+    testing = Policy(Mode.TESTING, (MX1,), DAY)
+    for policy, code in ((STRICT, "250"), (testing, "250"), (LOOSE, "550"), (FetchFailed("x"), "451")):
+        here = place(
+            TXT,
+            scripts={ONE: promises},
+            shows=authority.issue_cert(MX1),
+            trusts=authority,
+            secure=(),
+            policies=_under(policy),
+        )
+        async with here as there:
+            assert (await there.send(requiretls=True))[:3] == code
 
 
 async def test_DANE_goes_before_MTA_STS(authority):

@@ -148,7 +148,7 @@ async def place(
             **{name.replace("PORT", str(port)): kinds for name, kinds in zone.items()},
         }
         resolver, names = await stack.enter_async_context(
-            name_server(whole, trust_ad=trust_ad, timeout_s=1, lifetime_s=2)
+            name_server(whole, trust_ad=trust_ad, timeout_s=0.5, lifetime_s=1)
         )
         names.secure = {*secure}
         here = Place(peers, names, resolver, port)
