@@ -62,7 +62,7 @@ def gatepost(*options: str) -> Iterator[Process]:
         yield Process(server.pid, int(line))
     finally:
         server.stdin.close()
-        _end(server)
+        end(server)
         server.stdout.close()
         shutil.rmtree(data, ignore_errors=True)
 
@@ -70,15 +70,15 @@ def gatepost(*options: str) -> Iterator[Process]:
 @contextmanager
 def sink() -> Iterator[Process]:
     """Postfix's smtp-sink, which keeps nothing."""
-    port = _free_port()
+    port = free_port()
     user = ["-u", "nobody"] if os.getuid() == 0 else []
     server = subprocess.Popen([program("smtp-sink"), *user, f"127.0.0.1:{port}", "512"])
     try:
-        _wait_for(port)
+        wait_for(port)
         yield Process(server.pid, port)
     finally:
         server.terminate()
-        _end(server)
+        end(server)
 
 
 def program(name: str) -> str:
@@ -89,7 +89,7 @@ def program(name: str) -> str:
     return found
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
+def end(server: subprocess.Popen[bytes]) -> None:
     try:
         server.wait(10)
     except subprocess.TimeoutExpired:
@@ -97,13 +97,13 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
     until = time.monotonic() + _STARTED_S
     while time.monotonic() < until:
         try:

@@ -83,34 +83,37 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            batch, next_job = self._gather()
+            batch, reads, is_over = self._gather()
             if batch:
                 self._write(batch)
-            match next_job:
-                case _Read():
-                    self._answer(next_job)
-                case _Stop():
-                    self._close()
-                    return
-                case _Write() | None:
-                    pass
+            for read in reads:
+                self._answer(read)
+            if is_over:
+                self._close()
+                return
 
-    def _gather(self) -> tuple[list[_Write], _Job | None]:
-        """Wait for a job; all the writes that are ready behind it, and the job that ends them."""
+    def _gather(self) -> tuple[list[_Write], list[_Read], bool]:
+        """Wait for a job; all that are ready with it, writes and reads, and whether the last was to stop. A read comes
+        after the writes behind it too: it would cost them a sync of their own.
+        """
         batch: list[_Write] = []
+        reads: list[_Read] = []
         octets = 0
         job: _Job = self._jobs.get()
-        while isinstance(job, _Write):
-            batch.append(job)
-            for insert in job.work.inserts:
-                octets += insert.content.size if isinstance(insert.content, Bytes) else 0
+        while not isinstance(job, _Stop):
+            if isinstance(job, _Read):
+                reads.append(job)
+            else:
+                batch.append(job)
+                for insert in job.work.inserts:
+                    octets += insert.content.size if isinstance(insert.content, Bytes) else 0
             if len(batch) >= _BATCH or octets >= _BATCH_OCTETS:
-                return batch, None
+                return batch, reads, False
             try:
                 job = self._jobs.get_nowait()
             except Empty:
-                return batch, None
-        return batch, job
+                return batch, reads, False
+        return batch, reads, True
 
     def _write(self, batch: list[_Write]) -> None:
         batch = self._sync_names(batch)
