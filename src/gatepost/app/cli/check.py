@@ -1,7 +1,7 @@
 """`gatepost check`: judges the settings and looks at what is around them, before a server meets it.
 
-Everything is looked at, nothing is changed but a probe file that is removed again. It connects to nobody but next
-servers: those on loopback, and those that are asked about recipients, whom reception will ask too.
+Everything is looked at, nothing is changed but a probe file that is removed again. It connects to name
+servers, to next servers and proxies on loopback, and to those that are asked about recipients, as reception will.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def command(frame: Frame, *, as_json: bool) -> int:
 
 def look_around(settings: Settings) -> Iterator[Look]:
     """Everything there is to look at, in the order of the settings."""
+    from gatepost.app.looking_at_routes import look_at_routes
     from gatepost.app.looking_at_tls import look_at_tls
 
     yield _settings(settings)
@@ -103,6 +104,7 @@ def look_around(settings: Settings) -> Iterator[Look]:
             yield _next_server(match, host, otherwise)
         if route.recipients == "ask":
             yield _knows_recipients(settings, route)
+    yield from (Look(*seen) for seen in look_at_routes(settings))
     if settings.plugin:
         yield from asyncio.run(_plugins(settings))
 
