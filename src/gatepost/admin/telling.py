@@ -230,7 +230,9 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None,
         if facts.get("transaction") == one.number:
             said, host = str(facts.get("reply", "")), str(facts.get("host", ""))
             at = "" if host and host in said else host or ("" if said else "here")
-            words = [f"<{facts.get('recipient', '')}>", _clock(ms, zone), at, said]
+            told = str(facts.get("told", ""))
+            told = f"told: {told}" if told.startswith("nobody") else ""
+            words = [f"<{facts.get('recipient', '')}>", _clock(ms, zone), at, said, told]
             lines.append(f"  {kind:10} {'  '.join(word for word in words if word)}")
     lines.append(_last_line(told, one, commands))
     return [safe(line) for line in lines]

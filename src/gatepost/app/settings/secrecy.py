@@ -5,7 +5,7 @@ from __future__ import annotations
 from gatepost.app.settings.problems import KeyPath
 
 HIDDEN = "…"
-_SECRET_KEYS = {"password", "scram", "secret", "proxy"}
+_SECRET_KEYS = {"password", "scram", "secret", "secrets", "proxy"}
 _SECRET_PROPERTIES = ("password", "passwd", "secret", "token", "credential")
 
 
