@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from gatepost.net.answers import NotFound, TemporaryFailure
 from gatepost.net.certificates import client_context
 from gatepost.net.mx import Exchangers
 from gatepost.net.resolver import Resolver
-from programs import find
+from programs import program
 from unit.delivery.delivery_peer import Peer
 from unit.delivery.tls_town import CONTENT, IN_THE_CLEAR, ONE, TIMEOUTS, UNDER_TLS, der, server_context, tlsa
 
@@ -67,21 +67,23 @@ def _signed(zone: dns.zone.Zone) -> tuple[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that is free for both: unbound binds it itself, so somebody may still be faster."""
+    while True:
+        with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            stream.bind(("127.0.0.1", 0))
+            port = int(stream.getsockname()[1])
+            with suppress(OSError):
+                datagrams.bind(("127.0.0.1", port))
+                return port
 
 
 @asynccontextmanager
 async def unbound(folder: Path, zones: Iterable[tuple[str, str]], anchors: Iterable[str]) -> AsyncIterator[Resolver]:
     """A validating resolver that knows the zones, and ours that asks it."""
-    program = find("unbound")
-    assert program is not None
-    port = _free_port()
     (folder / "anchors").write_text("\n".join([*anchors, ""]))
     lines = [
         "server:",
-        f"  interface: 127.0.0.1\n  port: {port}\n  do-ip6: no\n  use-syslog: no\n  verbosity: 0",
+        "  interface: 127.0.0.1\n  do-ip6: no\n  use-syslog: no\n  verbosity: 0",
         f'  username: ""\n  chroot: ""\n  directory: "{folder}"\n  pidfile: "{folder}/pid"',
         f'  trust-anchor-file: "{folder}/anchors"\n  module-config: "validator iterator"\n  num-threads: 1',
         "remote-control:\n  control-enable: no",
@@ -89,11 +91,16 @@ async def unbound(folder: Path, zones: Iterable[tuple[str, str]], anchors: Itera
     for name, text in zones:
         (folder / name).write_text(text)
         lines.append(f'auth-zone:\n  name: "{name}"\n  zonefile: "{folder}/{name}"\n  for-downstream: no')
-    (folder / "conf").write_text("\n".join([*lines, ""]))
-    running = await asyncio.create_subprocess_exec(program, "-d", "-c", str(folder / "conf"))
+    for _ in range(5):
+        port = _free_port()
+        (folder / "conf").write_text("\n".join([*lines, "server:", f"  port: {port}", ""]))
+        running = await asyncio.create_subprocess_exec(program("unbound"), "-d", "-c", str(folder / "conf"))
+        if await _answers(port, running):
+            break
+    else:
+        pytest.fail(f"unbound has ended with {running.returncode}")
     resolver = Resolver(nameservers=[("127.0.0.1", port)], timeout_s=2, lifetime_s=5)
     try:
-        await _until_it_answers(port, running)
         yield resolver
     finally:
         await resolver.close()
@@ -102,17 +109,18 @@ async def unbound(folder: Path, zones: Iterable[tuple[str, str]], anchors: Itera
         await running.wait()
 
 
-async def _until_it_answers(port: int, running: asyncio.subprocess.Process) -> None:
+async def _answers(port: int, running: asyncio.subprocess.Process) -> bool:
+    """Waits for its first answer; False where it has ended."""
     while running.returncode is None:
         asking = Resolver(nameservers=[("127.0.0.1", port)], timeout_s=0.2, lifetime_s=0.2)
         try:
             await asking.find(f"mx.{PLAIN}", "A")
-            return
+            return True
         except TemporaryFailure:
             await asyncio.sleep(0.02)
         finally:
             await asking.close()
-    pytest.fail(f"unbound has ended with {running.returncode}")
+    return False
 
 
 @pytest.fixture(scope="module")
