@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any
 
+from gatepost.hooks.stages import AFTERWARDS, OUTBOUND
+
 Entry = tuple[int, str, str, Mapping[str, Any]]
 """(Unix time in ms, token, kind, facts), as `store.trace` keeps it."""
 
@@ -116,13 +118,13 @@ def explain(entries: Iterable[Entry], number: int | None = None) -> Explanation 
             told = Explanation(token, began_ms=ms)
         told.entries.append(entry)
         at = facts.get("transaction")
-        if isinstance(at, int) and kind not in _AFTERWARDS:
+        if kind in _AFTERWARDS or (kind in _ASKED and facts.get("stage") in _LATER):
+            told.after.append(entry)
+        elif isinstance(at, int):
             if at not in by_number:
                 by_number[at] = Transaction(at, began_ms=ms)
             by_number[at].ended_ms = ms
             _tell_transaction(by_number[at], kind, facts)
-        elif kind in _AFTERWARDS:
-            told.after.append(entry)
         else:
             _tell_session(told, kind, facts)
         told.ended_ms = ms
@@ -131,7 +133,9 @@ def explain(entries: Iterable[Entry], number: int | None = None) -> Explanation 
     return told
 
 
-_AFTERWARDS = {"delivered", "deferred", "bounced", "held", "released", "deleted"}
+_AFTERWARDS = {"delivered", "deferred", "bounced", "held", "released", "deleted", "changed"}
+_ASKED = {"asked", "unasked"}
+_LATER = {stage.name for stage in AFTERWARDS | OUTBOUND}  # stages that are asked after the 250
 
 
 def _tell_session(told: Explanation, kind: str, facts: Mapping[str, Any]) -> None:
@@ -227,15 +231,32 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None,
     elif one.decided_by.startswith(_NEXT_SERVER):
         lines.append(f"  refused by {one.decided_by}, whose answer is the one above")
     for ms, _, kind, facts in told.after:
-        if facts.get("transaction") == one.number:
+        if facts.get("transaction") != one.number:
+            pass
+        elif kind in _ASKED or kind == "changed":
+            lines += _later_lines(ms, kind, facts, zone)
+        else:
             said, host = str(facts.get("reply", "")), str(facts.get("host", ""))
             at = "" if host and host in said else host or ("" if said else "here")
-            told = str(facts.get("told", ""))
-            told = f"told: {told}" if told.startswith("nobody") else ""
-            words = [f"<{facts.get('recipient', '')}>", _clock(ms, zone), at, said, told]
+            hearer = str(facts.get("told", ""))
+            hearer = f"told: {hearer}" if hearer.startswith("nobody") else ""
+            words = [f"<{facts.get('recipient', '')}>", _clock(ms, zone), at, said, hearer]
             lines.append(f"  {kind:10} {'  '.join(word for word in words if word)}")
     lines.append(_last_line(told, one, commands))
     return [safe(line) for line in lines]
+
+
+def _later_lines(ms: int, kind: str, facts: Mapping[str, Any], zone: tzinfo | None) -> list[str]:
+    """What a plugin said after the 250, if it said anything, or what became of whom by it."""
+    stage = str(facts.get("stage", ""))
+    if kind == "changed":
+        each = facts.get("each", {})
+        return [f"  {fate:10} <{who}>  {_clock(ms, zone)}  at {stage}, by {by}" for who, (fate, by) in each.items()]
+    word, why = _said(facts)
+    if kind == "unasked" or (word == "proceed" and not any(key in facts for key in ("notes", "edits", "why"))):
+        return []
+    host = f"  at {facts['host']}" if facts.get("host") else ""
+    return [f"  {stage:10} {facts.get('plugin', '')}  {_clock(ms, zone)}{host}  {word}  {why}".rstrip()]
 
 
 def _last_line(told: Explanation, one: Transaction, commands: bool) -> str:
@@ -308,7 +329,7 @@ def _said(facts: Mapping[str, Any]) -> tuple[str, str]:
     if facts.get("shadow"):
         word = f"({word})"
         notes.insert(0, "shadow")
-    elif word in ("refuse", "hangup", "discard", "quarantine", "deny"):
+    elif word in ("refuse", "hangup", "discard", "quarantine", "deny", "fail", "end-session"):
         word = word.upper()
     return word, "; ".join(notes)
 

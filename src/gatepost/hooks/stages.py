@@ -151,11 +151,13 @@ STAGES: dict[str, type[Event]] = {
 }
 """Every stage there is, by the name that settings use, in the order of a session."""
 
-PER_RECIPIENT = frozenset({Message, Submitted, Expanded})
+PER_RECIPIENT: frozenset[type[Event]] = frozenset({Message, Submitted, Expanded})
 """Where the chain runs for each recipient."""
-AFTERWARDS = frozenset({Submitted, Expanded})
+AFTERWARDS: frozenset[type[Event]] = frozenset({Submitted, Expanded})
 """What is asked after the 250, of a message that is in the spool."""
-OUTBOUND = frozenset({OutSession, OutMessage, OutRecipient, OutData, OutQuit, OutCommand, OutReply})
+OUTBOUND: frozenset[type[Event]] = frozenset(
+    {OutSession, OutMessage, OutRecipient, OutData, OutQuit, OutCommand, OutReply}
+)
 """What is asked in sessions with next servers."""
 
 BY_OTHER_NAMES = {
