@@ -188,6 +188,9 @@ class Dialer:
                 return None  # the same session goes on in the clear
             case TlsRefused(reply):
                 return _no_tls(Trouble.NOT_OFFERED, "4.7.10", host, f"TLS is required, and it said {reply}")
+            case Closed(None):  # some do that instead of saying that they can't
+                why = connection.failure or "it closed the connection at STARTTLS"
+                return _no_tls(Trouble.HANDSHAKE, "4.7.5", host, why)
             case event:
                 return _ended(connection, Phase.HELLO, event)
         if (failure := await self._encrypt(protection, way, stream, host)) is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -243,3 +245,37 @@ async def test_REQUIRETLS_goes_by_proven_names_to_servers_that_promise_it(author
         assert (await here.send(requiretls=True)).startswith("550 5.7.30")
     async with place({AT: {"TLSA": [tlsa(3, 1, 1, _first(leaf))]}}, scripts={ONE: PROMISES}, shows=leaf) as here:
         assert await here.send(requiretls=True) == "250"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+async def test_opportunistic_tls_that_fails_goes_in_the_clear(script):
+    async with place({}, scripts={ONE: SCRIPTS[script]}, timeouts=QUICK) as here:
+        answer = await here.send(tls=Security.STARTTLS)
+        if script == "nonsense":  # T4: what follows the 220 in the clear was said by somebody else
+            assert answer.startswith("451")
+        else:
+            assert answer == "250"
+
+
+async def test_opportunistic_tls_takes_any_certificate(authority):
+    old = authority.issue_cert("elsewhere.example", not_before=YESTERDAY, not_after=YESTERDAY.replace(month=2))
+    async with place({}, shows=old) as here:
+        assert await here.send(tls=Security.STARTTLS) == "250"
+        assert here.under_tls() == [True]
+    old = authority.issue_cert(MX1, not_before=YESTERDAY, not_after=YESTERDAY.replace(month=2))
+    async with place({}, shows=old, trusts=authority) as here:
+        assert (await here.send(tls=Security.REQUIRED)).startswith("451 4.7.5")
+        assert here.told.words == [f"d.example no-policy-found {MX1} certificate-expired"]
+
+
+async def test_a_server_of_TLS_1_3_only(authority):
+    """Python 3.11 can't see which authority it shows: then mail waits, and never goes without. See decision 6."""
+    leaf = authority.create_child_ca().issue_cert(MX1)
+    for record, code in (
+        (tlsa(3, 1, 1, _first(leaf)), ("250",)),
+        (tlsa(2, 0, 0, der(authority.cert_pem)), ("250",)),
+        (tlsa(2, 1, 1, der(authority.cert_pem)), ("451", "250") if sys.version_info >= (3, 13) else ("451",)),
+    ):
+        async with place({AT: {"TLSA": [record]}}, shows=leaf, least=ssl.TLSVersion.TLSv1_3) as here:
+            assert (await here.send())[:3] in code
+            assert not here.is_plain_mail_sent

@@ -132,12 +132,15 @@ async def place(
     policies: Any = None,
     trust_ad: bool = True,
     timeouts: Timeouts = TIMEOUTS,
+    least: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
 ) -> AsyncIterator[Place]:
     """d.example, with one.isp.example as its mail server unless `zone` says otherwise."""
     async with AsyncExitStack() as stack:
         peers: dict[str, Peer] = {}
         port = 0
         tls = None if shows is None else server_context(shows)
+        if tls is not None:
+            tls.minimum_version = least
         for address, script in (scripts or {ONE: UNDER_TLS}).items():
             peers[address] = await stack.enter_async_context(Peer(script, tls=tls, at=address, port=port))
             port = peers[address].port
