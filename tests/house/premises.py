@@ -32,7 +32,7 @@ hostname = "{host}"
 data = "data"
 workers = {workers}
 [delivery]
-first = "1s"
+{delivery}
 [[tls.certificate]]
 chain = "mx.pem"
 key = "mx.key"
@@ -55,7 +55,7 @@ def _toml(value: object) -> str:
 class Premises:
     """A folder with settings and everything they name; `running` starts and ends a server on it."""
 
-    def __init__(self, folder: Path, *settings: str, workers: int = 1) -> None:
+    def __init__(self, folder: Path, *settings: str, workers: int = 1, delivery: str = 'first = "1s"') -> None:
         self.folder = folder
         self.ca = folder / "ca.pem"
         authority = trustme.CA()
@@ -65,7 +65,7 @@ class Premises:
             certificate.private_key_pem.write_to_path(str(folder / f"{name}.key"))
             certificate.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
         self.settings = folder / "gatepost.toml"
-        self.settings.write_text(_TOP.format(host=HOST, workers=workers) + "".join(settings))
+        self.settings.write_text(_TOP.format(host=HOST, workers=workers, delivery=delivery) + "".join(settings))
         self.server: ServerProcess
         self._add(USER, "--alias", "anne@example.org", "--send-as", "*@sales.example.org")
         for name in "bob", "eve":
