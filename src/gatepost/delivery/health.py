@@ -107,7 +107,7 @@ class Health:
         if others > 0 and not state.failures:
             state.window = max(1.0, min(state.window, float(others)))
             return FULL_S
-        if began >= state.failed_at:  # else it belongs to the wave that was noted since
+        if began > state.failed_at:  # else it belongs to the wave that was noted since
             state.failures += 1
             state.failed_at = now
             state.window = START
