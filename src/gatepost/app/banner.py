@@ -143,6 +143,8 @@ def _routes(routes: Sequence[Route]) -> str:
 
 def _route(route: Route) -> str:
     text = f"{', '.join(route.match)} → {_target(route)}"
+    if route.senders:
+        text += f", from {', '.join(route.senders)}"
     if route.for_whom == "authenticated":
         text += ", for authenticated users"
     elif route.for_whom != "anyone":

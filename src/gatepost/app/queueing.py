@@ -152,7 +152,7 @@ async def _store(data: File, blob: Blob, given: Mapping[str, Any], settings: Set
         hostname=settings.hostname,
         size_limit=settings.limits.message_size,
         has_room=lambda octets: files.free_space(data) - octets >= settings.spool.keep_free,
-        has_route=lambda path: routes.find(path) is not None,
+        has_route=lambda path, sender, user: routes.find(path, sender, user) is not None,
         record=lambda token, kind, facts: None,
     )
     try:

@@ -36,7 +36,7 @@ class Submissions:
         hostname: str,
         size_limit: int,
         has_room: Callable[[int], bool],
-        has_route: Callable[[Path], bool],
+        has_route: Callable[[Path, Path, str | None], bool],
         record: Callable[[str, str, Mapping[str, Any]], None],
     ) -> None:
         """`new_token` makes tokens of the spool's shard, `record` takes (token, kind, facts) for the trace."""
@@ -75,7 +75,8 @@ class Submissions:
             raise SubmissionError(f"the message has {content.size} octets, limits.message_size is {self._size_limit}")
         if not self._has_room(content.size):
             raise SubmissionError("there is no room for this message now: spool.keep_free would be undercut")
-        lost = [recipient.address for recipient in recipients if not self._has_route(recipient.path)]
+        whose = (sender, user or _UNNAMED)
+        lost = [recipient.address for recipient in recipients if not self._has_route(recipient.path, *whose)]
         if lost:
             raise SubmissionError(f"no route takes mail for {', '.join(lost[:5])}")
         if count_received(read_section(content)) > MAX_RECEIVED:
@@ -98,7 +99,7 @@ class Submissions:
         )
         unique = tuple(dict.fromkeys(recipients))
         envelope = Envelope(sender, unique, body_of(message), utf8, parameters or {})
-        deposit = Deposit(ticket, envelope, message, now, authenticated=user or _UNNAMED, facts=facts or {})
+        deposit = Deposit(ticket, envelope, message, now, authenticated=whose[1], facts=facts or {})
         await self._spool.commit([deposit])
         self._tell(deposit, message.size, user)
         return ticket

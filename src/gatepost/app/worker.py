@@ -187,7 +187,7 @@ class Worker:
                 hostname=settings.hostname,
                 size_limit=settings.limits.message_size,
                 has_room=stores.has_room,
-                has_route=lambda path: self._routes.find(path) is not None,
+                has_route=lambda path, sender, user: self._routes.find(path, sender, user) is not None,
                 record=stores.recorder.record,
             )
             if self._protecting is not None:
