@@ -40,7 +40,7 @@ class Waiting(House):
 
 async def test_a_dead_host_is_called_once_for_all_its_messages() -> None:
     down = ("(connected)", "421 4.3.2 down")
-    async with Peer(polite(down, down)) as peer, running(Waiting()) as house:
+    async with Peer(polite(down), polite(down), polite()) as peer, running(Waiting()) as house:
         house.route("*", Relay((peer.host,)))
         await house.accept("a@y.example")
         assert await house.hears(1) == ["deferred a@y.example 451 1300"]
