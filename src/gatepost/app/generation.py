@@ -28,7 +28,7 @@ from gatepost.plugins.loaded import Loaded, PluginError
 from gatepost.serving.house import Gate, GateHouse
 from gatepost.serving.limits import SessionCounter
 from gatepost.serving.patience import LoopPatience
-from gatepost.serving.place import Disagreement, Place, Policy, Timeouts, Trust, Users
+from gatepost.serving.place import Disagreement, Place, Policy, Timeouts, Trust, Users, tell
 from gatepost.serving.proxied import ProxyDoor
 from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
@@ -71,8 +71,15 @@ class Generation:
     plugins: list[Loaded]
     dispatcher: Dispatcher
     places: dict[str, Place] = field(default_factory=dict)
+    notices: dict[type[Notice], list[Callable[[Any], Any]]] = field(default_factory=dict)
+    """Who is told of what, wherever it happens."""
+    patience: LoopPatience = field(default_factory=LoopPatience)
     _sessions: int = 0
     _unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, notice: Notice) -> None:
+        """Tell whoever is bound to it; nobody waits."""
+        tell(self.notices, self.patience, notice)
 
     def begin_session(self) -> None:
         """One session more uses it."""
@@ -143,8 +150,8 @@ def make_generation(
         budget=budget,
         never=frozenset(settings.never),
     )
-    generation = Generation(settings, list(plugins), dispatcher)
-    notices: dict[type[Notice], list[Callable[[Any], Any]]] = {}
+    generation = Generation(settings, list(plugins), dispatcher, patience=around.patience)
+    notices = generation.notices
     for plugin in plugins:
         for notice, told in plugin.told:
             notices.setdefault(notice, []).append(told)

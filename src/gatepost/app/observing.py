@@ -61,9 +61,9 @@ class Observer:
         self._recorder.record(entry.ticket.token, kind, facts)
         if (say := self._say()) is not None:
             say(kind, {"ticket": str(entry.ticket), "to": recipient.address, "reply": said, **more})
-        place = next(iter(self._generation().places.values()), None)
-        if place is not None:
-            place.tell(_NOTICES[kind](place.dispatcher.server, entry.ticket, recipient, reply))
+        generation, told = self._generation(), _NOTICES[kind]
+        if told in generation.notices:
+            generation.tell(told(generation.dispatcher.server, entry.ticket, recipient, reply))
 
 
 def _at(host: Host | None) -> Mapping[str, object]:

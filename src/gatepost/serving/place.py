@@ -136,8 +136,15 @@ class Place:
 
     def tell(self, notice: Notice) -> None:
         """Tell whoever is bound to it; nobody waits, and nothing that they do comes back here."""
-        for hook in self.notices.get(type(notice), ()):
-            self.patience.spawn(_told(hook, notice))
+        tell(self.notices, self.patience, notice)
+
+
+def tell(
+    notices: Mapping[type[Notice], Sequence[Callable[[Any], Any]]], patience: LoopPatience, notice: Notice
+) -> None:
+    """Tell whoever is bound to a notice, beside."""
+    for hook in notices.get(type(notice), ()):
+        patience.spawn(_told(hook, notice))
 
 
 async def _told(hook: Callable[[Any], Any], notice: Notice) -> None:
