@@ -28,3 +28,15 @@ async def test_I5_nothing_that_breaks_a_line_comes_to_rest(evil):
         assert [dict(recipient.parameters) for recipient in entry.envelope.recipients] == [
             {"NOTIFY": "NEVER", "ORCPT": "rfc822;c+2Bx@d.example"}
         ]
+
+
+@pytest.mark.parametrize(("hops", "code"), [(99, "250"), (101, "554 5.4.6")])
+async def test_L2_a_report_that_goes_round_is_cut(hops, code):
+    async with Rig() as rig:
+        client = rig.connect()
+        await client.reply()
+        for line in ("EHLO x.example", "MAIL FROM:<>", "RCPT TO:<c@d.example>", "DATA"):
+            await client.command(line)
+        content = b"Received: from a by b; Tue, 24 Nov 2026 06:00:00 +0000\r\n" * hops + b"Subject: x\r\n\r\nhello\r\n"
+        assert (await client.content(content)).startswith(code)
+        assert rig.spool.counts().queued == (code == "250")
