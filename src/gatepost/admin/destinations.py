@@ -12,7 +12,7 @@ from typing import Any
 from gatepost.delivery.allowance import fits
 from gatepost.delivery.destinations import Destinations
 from gatepost.delivery.route import Host, Lmtp, Mx, Relay
-from gatepost.delivery.ways import LOCAL, Ways
+from gatepost.delivery.ways import Ways
 from gatepost.store.ledger import Ledger
 from gatepost.store.spool import Spool
 
@@ -46,26 +46,29 @@ class DestinationsDesk:
         self._ways = ways
 
     async def listed(self) -> list[dict[str, Any]]:
-        """A row for each destination that has something queued, in hand or held, is suspended, or rests."""
+        """A row for each destination that has something queued, in hand or held, and for what is suspended; a suspended
+        domain has one of its own.
+        """
         suspended = await self._since()
         rows: dict[str, dict[str, Any]] = {}
+        domains: dict[str, set[str]] = {}
         for spool in self._spools:
             for domain, tally in spool.tallies().items():
-                name = self._group(domain)
+                name = self._group(domain) if _covering(suspended, (domain,)) is None else domain
                 row = rows.get(name)
                 if row is None:
                     row = rows[name] = self._row(name, domain, suspended)
-                elif row["suspended"] is None:
-                    row["suspended"] = _covering(suspended, (domain,))
-                row["domains"] += 1
+                domains.setdefault(name, set()).add(domain)
                 row["queued"] += tally.queued
                 row["in_hand"] += tally.leased
                 row["held"] += tally.held
                 row["next_attempt"] = _least(row["next_attempt"], tally.next_due)
                 row["oldest"] = _least(row["oldest"], tally.oldest)
-        for name, since in suspended.items():
-            if not any(row["suspended"] is not None and fits((name,), row["destination"]) for row in rows.values()):
-                rows.setdefault(name, {**self._row(name, name, suspended), "suspended": since})
+        for name, row in rows.items():
+            row["domains"] = len(domains[name])
+        for name in suspended:
+            if not any(fits((name,), one) for one in rows):
+                rows[name] = self._row(name, name, suspended)
         return sorted(rows.values(), key=lambda row: (-row["queued"], row["destination"]))
 
     async def suspend(self, names: Iterable[str]) -> list[str]:
@@ -159,10 +162,8 @@ class DestinationsDesk:
             "failures": 0,
             "last_failure": "",
             "rests_until": None,
-            "suspended": None if name == LOCAL else _covering(suspended, (name, domain, *map(str, hosts))),
+            "suspended": _covering(suspended, (name, domain, *(one for host in hosts for one in _names_of(host)))),
         }
-        if domain and row["suspended"] is None:
-            row["suspended"] = _covering(suspended, (domain, *(one for host in hosts for one in _names_of(host))))
         if self._destinations is None:
             return row
         for host in dict.fromkeys(map(str, hosts)):
