@@ -18,6 +18,7 @@ from gatepost.hooks.session import Holder, Standing
 from gatepost.hooks.verdicts import Hangup, Refuse
 from gatepost.model import Address, Peer, Reply
 from gatepost.net import ConnectionLost, HandshakeFailed, Stream
+from gatepost.net.answers import ResolverError
 from gatepost.serving.answering import Answering
 from gatepost.serving.conclusion import stage_refusal
 from gatepost.serving.limits import Admission
@@ -125,7 +126,7 @@ class Introduced(Answering):
         try:
             async with asyncio.timeout(NAME_S):
                 name = await session.peer.name()
-        except TimeoutError:
+        except (OSError, ResolverError):  # what takes too long is one of the first
             name = None
         session.peer = replace(session.peer, found=name or "")
 

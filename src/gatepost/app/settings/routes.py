@@ -224,6 +224,8 @@ class Deliver(Section):
             wrong(what, at=("tls",), mend='tls = "required"')
         if not connects and self.introduce is not None:
             wrong("only servers of your own are told who a client is", mend="remove introduce")
+        if self.introduce == "xclient" and self.user is not None:
+            wrong("after XCLIENT a server forgets who has authenticated", mend='introduce = "xforward", or no user')
         if (self.user is None) != (self.password is None):
             wrong("user and password belong together", mend="give both or neither")
         _check_helo(self.helo)
