@@ -56,6 +56,7 @@ class Resolver(Answers):
         at_once: int = 100,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.nameservers = tuple(nameservers)
         self._asking = (nameservers, port, timeout_s, lifetime_s, trust_ad)
         self._size = size
         self._clock = clock

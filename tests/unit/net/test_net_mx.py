@@ -226,6 +226,32 @@ async def test_D1_aliases_in_a_circle_are_temporary():
     assert str(await find("a.example", zone)).startswith("451 4.4.3")
 
 
+async def test_D1_a_chain_of_aliases_is_followed_and_where_it_ends_is_judged():
+    chain: Zone = {f"a{number}.example": {"CNAME": [f"a{number + 1}.example."]} for number in range(8)}
+    assert await find("d.example", {**chain, "a8.example": {"A": ["5.6.7.8"]}, **mx("10 a0.example.")}) == [
+        "a0.example: 5.6.7.8"
+    ]
+    inside = await find("d.example", {**chain, "a8.example": {"A": ["10.0.0.5"]}, **mx("10 a0.example.")})
+    assert str(inside).startswith("550 5.4.4")
+    assert str(await find("d.example", {**chain, **mx("10 a0.example.")})).startswith("550 5.1.2")
+
+
+async def test_D1_aliases_in_a_circle_behind_an_mx_leave_the_next_one():
+    zone = {"a.example": {"CNAME": ["b.example."]}, "b.example": {"CNAME": ["a.example."]}}
+    assert await find("d.example", {**zone, **mx("10 a.example.", "20 mx2.isp.net.")}) == ["mx2.isp.net: 5.5.5.3"]
+    assert str(await find("d.example", {**zone, **mx("10 a.example.")})).startswith("451 4.4.3")
+
+
+@pytest.mark.parametrize("literal", ["[IPv6:fe80::1%eth0]", "[IPv6:2a00::1%25eth0]", "[fe80::1]", "[IPv6:5.5.5.1]"])
+async def test_D1_literals_with_a_zone_or_in_disguise_are_none(literal):
+    assert str(await find(literal)).startswith("550 5.1.2")
+
+
+async def test_D1_ipv6_texts_in_the_place_of_a_name():
+    assert str(await find("d.example", mx("10 2a00::1."))).startswith("550 5.1.2")
+    assert str(await find("d.example", mx("10 [5.5.5.1]."))).startswith("550 5.1.2")
+
+
 async def test_D1_a_hundred_mx_are_bounded():
     names = [f"mx{number:02}.many.example" for number in range(100)]
     hosts = {name: {"A": [f"5.6.0.{number}"]} for number, name in enumerate(names)}

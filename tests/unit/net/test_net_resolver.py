@@ -26,6 +26,7 @@ from gatepost.net.resolver import (
     StaticResolver,
     TemporaryFailure,
 )
+from unit.net.name_server import name_server
 
 ZONE = {
     ("mx.example.org.", "A"): ["192.0.2.1"],
@@ -205,6 +206,38 @@ async def test_the_cache_is_bounded(serving):
                 await resolver.txt(f"n{number}.example.org")
         assert [name[:2] for name, _ in server.asked] == ["n1", "n2", "n3", "n4", "n2"]
         assert len(resolver._known) == 3
+
+
+async def test_an_answer_that_says_it_holds_for_no_time_serves_this_moment():
+    async with name_server({"a.example": {"A": ["192.0.2.1"]}}) as (resolver, server):
+        server.ttl = 0
+        for _ in range(3):
+            await resolver.addresses("a.example")
+        assert server.asked["a.example", "A"] == 1
+
+
+async def test_an_answer_of_any_size_is_given_and_only_small_ones_are_kept():
+    zone = {"large.example": {"TXT": [f'"{number:03}{"x" * 250}"' for number in range(100)]}}
+    async with name_server(zone) as (resolver, server):
+        for _ in range(2):
+            assert len(await resolver.txt("large.example")) == 100
+        assert server.asked["large.example", "TXT"] == 4  # by UDP and TCP each time
+        assert not resolver._known
+
+
+async def test_the_next_name_server_where_one_does_not_answer():
+    async with name_server({"a.example": {"A": ["192.0.2.1"]}}) as (_, server):
+        servers = [("127.0.0.99", 1), ("127.0.0.1", server.port)]
+        resolver = Resolver(nameservers=servers, timeout_s=0.2, lifetime_s=5)
+        assert await resolver.addresses("a.example") == (ip_address("192.0.2.1"),)
+        await resolver.close()
+
+
+async def test_nothing_is_kept_where_nothing_may_be():
+    async with name_server({"a.example": {"A": ["192.0.2.1"]}}, size=0) as (resolver, server):
+        for _ in range(2):
+            await resolver.addresses("a.example")
+        assert server.asked["a.example", "A"] == 2
 
 
 async def test_closing_answers_who_waits(serving):

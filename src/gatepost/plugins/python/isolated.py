@@ -44,11 +44,17 @@ class Isolated(Loaded):
     crew: Crew = field(kw_only=True)
     nameservers: Sequence[str] = ()
 
+    def _asked(self, resolver: object) -> list[str | tuple[str, int]] | None:
+        """The name servers that a process asks itself: the server's own; None where it asks nobody."""
+        if not isinstance(resolver, Resolver):
+            return None
+        return list(self.nameservers or resolver.nameservers)
+
     async def open(self, server: ServerView) -> None:
         """Before the first connection; PluginError if the plugin can't open, which also closes it."""
         facts = {
             "hostname": server.hostname,
-            "resolver": list(self.nameservers) if isinstance(server.resolver, Resolver) else None,
+            "resolver": self._asked(server.resolver),
             "stall_s": min((binding.timeout or _LONG_S for binding in self.bindings), default=_LONG_S) / 2,
         }
         try:
