@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 
-PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/lib/wine"])
+OWN = "/usr/local/lib/gatepost-tests"  # what tests/needs.sh has unpacked without installing its package
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/lib/wine", OWN])
 MUST_BE_THERE = os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
 
 
