@@ -20,7 +20,17 @@ from pathlib import Path
 from gatepost.hooks.bindings import DEFAULT_PRIORITY, HOUSE_PRIORITY, MAX_PRIORITY
 from gatepost.hooks.effects import EFFECTS, allowed_failures, legal_scopes
 from gatepost.hooks.notices import NOTICES
-from gatepost.hooks.stages import BY_OTHER_NAMES, OUTBOUND, STAGES, Event
+from gatepost.hooks.stages import (
+    AFTERWARDS,
+    BY_OTHER_NAMES,
+    OUTBOUND,
+    STAGES,
+    Event,
+    OutCommand,
+    OutQuit,
+    OutReply,
+    OutSession,
+)
 from gatepost.hooks.verdicts import VERDICTS, Fail, Refuse, Scope
 
 DOCS = Path(__file__).parent
@@ -212,7 +222,9 @@ _COMMON = ("Event", "Transaction", "Outgoing", "Conversing")  # what has a table
 
 def stages_page() -> str:
     """docs/stages.md, whole."""
-    return "\n".join([_STAGES_OPENING, *_matrix(), *_stages(), *_verdicts(), *_notices(), *_objects(), *_other_names()])
+    return "\n".join(
+        [_STAGES_OPENING, *_matrix(), *_origins(), *_stages(), *_verdicts(), *_notices(), *_objects(), *_other_names()]
+    )
 
 
 def _kinds() -> list[type]:
@@ -237,6 +249,38 @@ def _matrix_of(stages: Mapping[str, type[Event]]) -> Iterator[str]:
         marks = ["●" if (stage, kind) in EFFECTS else "" for stage in stages.values()]
         if any(marks):
             yield f"| `{kind.__name__}` | " + " | ".join(marks) + " |"
+    yield ""
+
+
+_ARRIVING = frozenset(STAGES.values()) - AFTERWARDS - OUTBOUND
+_ASKING = frozenset({OutSession, OutCommand, OutReply, OutQuit})
+ORIGINS: Mapping[str, frozenset[type[Event]]] = {
+    "a client, by SMTP, submission or LMTP": _ARRIVING | AFTERWARDS | OUTBOUND,
+    "a client, handed over to the next server before the 250": _ARRIVING | OUTBOUND,
+    "`Server.send`, `gatepost send --queue`, `sendmail`": AFTERWARDS | OUTBOUND,
+    "`Server.send` with `now` or `via`": OUTBOUND,
+    "reports of our own: failures, delays, successes": OUTBOUND,
+    "a question to the next server whether a recipient exists": _ASKING,
+}
+"""Which stages mail passes, by where it comes from; a test sends it and looks."""
+
+
+def _origins() -> Iterator[str]:
+    yield "## Where mail comes from, and which stages it passes\n"
+    yield (
+        "The stages of the way out are those of a session with a next server: mail for a Maildir, and what is thrown\n"
+        "away, passes none of them. `gatepost send --now` has no server and asks nobody. A message that was held\n"
+        "passes what it hasn't passed yet when it is released; where a plugin had refused it, nobody is asked again.\n"
+    )
+    groups = [[stage for stage in STAGES.values() if stage in group] for group in (_ARRIVING, AFTERWARDS, OUTBOUND)]
+    asking = [stage for stage in groups[2] if stage in _ASKING]
+    others = [stage for stage in groups[2] if stage not in _ASKING]
+    columns = [groups[0], groups[1], asking, others]
+    yield "| mail from | " + " | ".join(", ".join(f"`{stage.name}`" for stage in one) for one in columns) + " |"
+    yield "|---|" + ":-:|" * len(columns)
+    for origin, passed in ORIGINS.items():
+        marks = ("●" if passed.issuperset(one) else "" for one in columns)
+        yield f"| {origin} | " + " | ".join(marks) + " |"
     yield ""
 
 
