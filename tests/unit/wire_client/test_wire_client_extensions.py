@@ -206,3 +206,16 @@ def test_limits_of_recipients_domains() -> None:
     capabilities = Talk(offers="LIMITS RCPTDOMAINMAX=1 RCPTMAX=50").client.capabilities
     assert capabilities.domains_max == 1
     assert Talk(offers="LIMITS RCPTDOMAINMAX=x").client.capabilities.domains_max is None
+
+
+def test_limits_rcptmax_and_mailmax() -> None:
+    talk = Talk(offers="PIPELINING,LIMITS MAILMAX=1 RCPTMAX=2 XMAX=nonsense")
+    assert talk.client.capabilities.recipients_max == 2
+    with pytest.raises(ValueError, match="at most 2"):
+        talk.sent("a@y.example", "b@y.example", "c@y.example")
+    talk.sent("a@y.example")
+    talk.said("250 a", "250 b", "354 c")
+    talk.content(b"x")
+    talk.said("250 d")
+    assert talk.client.is_idle
+    assert not talk.client.can_reuse

@@ -384,19 +384,6 @@ def test_binary_goes_by_bdat_unchecked() -> None:
     assert talk.content(b"\n\r\0") == "BDAT 3 LAST\r\n\n\r\0"
 
 
-def test_limits_rcptmax_and_mailmax() -> None:
-    talk = Talk(offers="PIPELINING,LIMITS MAILMAX=1 RCPTMAX=2 XMAX=nonsense")
-    assert talk.client.capabilities.recipients_max == 2
-    with pytest.raises(ValueError, match="at most 2"):
-        talk.sent("a@y.example", "b@y.example", "c@y.example")
-    talk.sent("a@y.example")
-    talk.said("250 a", "250 b", "354 c")
-    talk.content(b"x")
-    talk.said("250 d")
-    assert talk.client.is_idle
-    assert not talk.client.can_reuse
-
-
 @pytest.mark.parametrize("stage", range(5))
 def test_U1_421_at_any_time(stage: int) -> None:
     talk = Talk(offers="PIPELINING")
@@ -464,37 +451,6 @@ def test_replies_nobody_asked_for_or_understands(line: str) -> None:
     talk.said(line)
     assert isinstance(talk.last, ProtocolError)
     assert talk.written() == ""
-
-
-@pytest.mark.parametrize("early", [b"220 go\r\n", b"250 ok\r\n250 ok\r\n", b"2", b"\r\n"])
-@pytest.mark.parametrize("call", ["send", "start_tls", "authenticate", "introduce"])
-def test_U1_T4_what_was_said_before_the_question_is_not_its_answer(call: str, early: bytes) -> None:
-    talk = Talk(offers="PIPELINING,STARTTLS,AUTH PLAIN,XFORWARD NAME")
-    client = talk.client
-    client.receive(early)
-    assert not client.can_reuse
-    match call:
-        case "send":
-            client.send(message("x@y.example"))
-        case "start_tls":
-            client.start_tls()
-        case "authenticate":
-            assert client.authenticate(Credentials("u", "p"))
-        case _:
-            assert client.introduce({"NAME": "x"})
-    assert talk.written() == ""
-    assert isinstance(talk.last, ProtocolError)
-    assert client.state is State.CLOSED
-    if call == "send":
-        assert talk.results() == [("x@y.example", 451, Phase.SENDER)]
-
-
-def test_a_421_before_the_first_message_is_heard_as_what_it_is() -> None:
-    talk = Talk(offers="PIPELINING")
-    talk.client.receive(b"421 4.3.2 bye\r\n")
-    assert talk.sent("x@y.example") == ""
-    assert talk.results() == [("x@y.example", 421, Phase.SENDER)]
-    assert talk.last == Closed(Reply(421, "4.3.2", "bye"))
 
 
 def test_3xx_where_none_belongs() -> None:
