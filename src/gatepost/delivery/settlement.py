@@ -73,8 +73,13 @@ def settle(
 ) -> Settlement:
     """The settlement of an attempt that ended at `now` (s, Unix time); `chance` is a fraction for the jitter."""
     told = policy.decide(entry)
+    for result in results:
+        if result.fate is not Fate.DONE or result.recipient.parameters:
+            break
+    else:  # everybody has it, and nobody wants to hear of it, as nearly always
+        return Settlement(tuple(results), _outcomes(results), None, None, (), told)
     deposits = _of_successes(entry, results, now, policy)
-    if all(result.fate is Fate.DONE for result in results):  # as nearly always
+    if all(result.fate is Fate.DONE for result in results):
         return Settlement(tuple(results), _outcomes(results), None, None, tuple(deposits), told)
     wait = schedule.wait_s(entry.attempts + 1, now - entry.since, chance)
     is_expired = wait is None
