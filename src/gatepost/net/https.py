@@ -86,7 +86,10 @@ class Https:
         allowed = [one for one in found if may_be_called(one, allow_private=self._allow_private)]
         if not allowed:
             raise HttpsFailed(f"{name} has only addresses that are never called")
-        context = self._context()
+        try:
+            context = self._context()
+        except (OSError, ValueError) as error:
+            raise HttpsFailed(f"our certificate can't be shown: {error}") from error
         if context is None:
             raise HttpsFailed("no TLS is configured here")
         failure = ""
@@ -107,6 +110,8 @@ class Https:
                                 raise TooLong(f"{name} has sent more than {MAX_OCTETS} octets")
                         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                         return Answered(response.status_code, kind, bytes(body))
-                except (HTTPError, InvalidURL) as error:
+                except TooLong:
+                    raise
+                except (HTTPError, InvalidURL, OSError, ValueError) as error:  # ValueError: a name nobody can have
                     failure = f"{type(error).__name__}: {error}"
         raise HttpsFailed(f"{name} hasn't answered: {failure}")

@@ -11,6 +11,7 @@ import trustme
 
 from gatepost.delivery import Security
 from gatepost.delivery.protector import Rule
+from gatepost.net.resolver import Resolver
 from unit.delivery.delivery_peer import DROP, HANG, polite
 from unit.delivery.tls_town import (
     CONTENT,
@@ -172,6 +173,26 @@ async def test_what_isnt_validated_counts_for_nothing(leaf, secure):
         assert await here.send() == "250"
         assert (await here.send(tls=Security.DANE_ONLY)).startswith("451 4.7.5")
         assert here.told.words[0] == f"d.example no-policy-found {MX1} fine"
+
+
+async def test_both_the_addresses_and_the_records_are_validated_or_nothing_is(leaf):
+    """A signed zone may hold a delegation that isn't signed, and the other way round (rfc7672#2.2.2)."""
+    record = tlsa(3, 1, 1, der(OTHER.cert_pem))
+    async with place({AT: {"TLSA": [record]}}, shows=leaf) as here:
+        for insecure, code in ((AT.replace("PORT", str(here.port)), "250"), (MX1, "250"), ("", "451")):
+            here.names.insecure = {insecure}
+            here.resolver._known.clear()
+            assert (await here.send())[:3] == code
+
+
+async def test_AD_is_believed_from_trusted_servers_only(leaf):
+    assert not Resolver(nameservers=["192.0.2.53"]).is_trusted
+    assert not Resolver(nameservers=["127.0.0.1", "192.0.2.53"]).is_trusted
+    assert Resolver(nameservers=["192.0.2.53"], trust_ad=True).is_trusted
+    assert Resolver(nameservers=["127.0.0.53", "::1"]).is_trusted
+    async with place({AT: {"TLSA": [tlsa(3, 1, 1, der(OTHER.cert_pem))]}}, shows=leaf) as here:
+        here.resolver._nameservers().is_trusted = False
+        assert await here.send() == "250"
 
 
 async def test_a_domain_without_mx_has_its_records_at_its_own_name(authority):

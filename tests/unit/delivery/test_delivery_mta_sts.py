@@ -161,7 +161,7 @@ async def test_a_policy_is_fetched_from_its_server(authority, trusting):
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", FetchFailed),
         (b"nonsense\r\n\r\n", FetchFailed),
         (ok(ENFORCE, "text/html"), PolicyInvalid),
-        (ok("version: STSv1\r\n" + "x: y\r\n" * 20_000), PolicyInvalid),
+        (ok(ENFORCE + "x: y\r\n" * 20_000), PolicyInvalid),
         (ok(ENFORCE)[:-50], FetchFailed),
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n\xff\xff", PolicyInvalid),
     ],
@@ -373,3 +373,21 @@ async def test_DANE_goes_before_MTA_STS(authority):
         async with place(zone, shows=shown, trusts=authority, policies=_under(STRICT)) as here:
             assert (await here.send())[:3] == code
             assert here.told.words[0].startswith("d.example tlsa")
+
+
+async def test_a_name_that_nobody_can_have_is_a_failed_fetch(authority, trusting):
+    async with web(authority.issue_cert("mta-sts.d.example")) as here:
+        name = "a" * 64 + ".example"
+        names = StaticResolver({f"mta-sts.{name}": "127.0.0.1"})
+        fetcher = Fetcher(Https(names, trusting, port=here.port, allow_private=True, timeout_s=5))
+        with pytest.raises(FetchFailed):
+            await fetcher.fetch(name)
+
+
+async def test_a_certificate_of_ours_that_is_gone_is_a_failed_fetch(authority):
+    def gone() -> ssl.SSLContext:
+        raise FileNotFoundError(2, "No such file or directory", "us.pem")
+
+    async with web(authority.issue_cert("mta-sts.d.example")) as here:
+        with pytest.raises(FetchFailed, match="can't be shown"):
+            await _fetcher(here, gone).fetch("d.example")

@@ -39,6 +39,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.port = 0
         self.secure: set[str] = set()
         """Domains whose names are answered as validated, and those below them."""
+        self.insecure: set[str] = set()
+        """Names among them that aren't."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -68,7 +70,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.asked[name.removesuffix("."), kind] += 1
         answer = dns.message.make_response(query)
         answer.flags |= dns.flags.RA
-        if any(f".{name}".endswith(f".{domain}.") for domain in self.secure):
+        is_secure = any(f".{name}".endswith(f".{domain}.") for domain in self.secure)
+        if is_secure and name.removesuffix(".") not in self.insecure:
             answer.flags |= dns.flags.AD
         for _ in range(_CHAIN):
             alias = self.zone.get(name, {}).get("CNAME")
