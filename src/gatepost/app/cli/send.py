@@ -50,14 +50,14 @@ def command(
 
     Exit code 0 if every recipient was accepted, 1 if one was refused, 75 if it should be tried again later.
     """
-    from gatepost.model import AddressError
-
     if sum([now, queue, server is not None]) > 1:
         raise Failure("--now, --queue and --server are three ways: choose one", Exit.USAGE)
     settings = frame.settings()
     back = f"postmaster@{settings.hostname}" if sender is None else sender
     if not all(to):
         raise Failure("a recipient has an address", Exit.USAGE, next_step="gatepost send --to ann@example.org")
+    for address in (back, *to):
+        _check(address)
     content = file if file is not None else _message(back, to, subject)
     hear, close = _bar(progress)
     try:
@@ -66,11 +66,18 @@ def command(
         else:
             hop = None if now else _hop(frame, settings, server)
             sent = asyncio.run(_send(settings, hop, content, back, to, hear))
-    except AddressError as error:
-        raise Failure(f"no address: {error}", Exit.USAGE, next_step="gatepost send --to ann@example.org") from None
     finally:
         close()
     return _tell(sent)
+
+
+def _check(address: str) -> None:
+    from gatepost.model import AddressError, Path
+
+    try:
+        Path.parse(address, bare_postmaster=True)
+    except AddressError as error:
+        raise Failure(f'"{address}": {error}', Exit.USAGE, next_step="gatepost send --to ann@example.org") from None
 
 
 def _tell(sent: Sent) -> int:
