@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.hooks import verdicts as v
+from gatepost.hooks.effects import EFFECTS, complaint
 from gatepost.hooks.fold import ends_chain, fold, graver
 from gatepost.hooks.records import RecordError, plain_edit, plain_verdict, read_edit, read_verdict
 from gatepost.hooks.replies import MAX_LINE, refusal, safe_text, success
@@ -77,6 +78,49 @@ def test_nothing_undoes_a_quarantine(before, reason, after):
 @given(st.lists(JUDGING), st.lists(JUDGING))
 def test_a_chain_may_be_folded_in_two_parts(first, second):
     assert graver(fold(first), fold(second)) == fold([*first, *second])
+
+
+LINES = st.text("abc <>@", min_size=1, max_size=8)
+SENDING = st.one_of(st.just(v.PROCEED), LINES.map(v.Send))
+ENDING_OUT = st.one_of(
+    st.just(v.Skip()),
+    st.just(v.Repeat()),
+    st.binary(min_size=1, max_size=8).map(v.Blob),
+    st.sampled_from(v.Target).map(v.Jump),
+    st.one_of(REPLIES, REASONS).map(v.Fail),
+    st.one_of(REPLIES, REASONS).map(v.EndSession),
+)
+
+
+@given(st.lists(SENDING))
+def test_on_the_way_out_the_last_line_goes(opinions):
+    lines = [one for one in opinions if isinstance(one, v.Send)]
+    assert fold(opinions) == (lines[-1] if lines else v.PROCEED)
+
+
+@given(st.lists(SENDING), ENDING_OUT, st.lists(st.one_of(SENDING, ENDING_OUT)))
+def test_on_the_way_out_the_first_ending_verdict_wins(before, ending, after):
+    assert fold([*before, ending, *after]) is ending
+
+
+@given(st.text(max_size=40))
+def test_I1_a_line_that_may_be_sent_is_one_line(text):
+    if v.is_line(text):
+        octets = text.encode()
+        assert 0 < len(octets) <= v.MOST_LINE
+        assert not any(octet < 32 or octet == 127 for octet in octets)
+    else:
+        with pytest.raises(ValueError, match="one line"):
+            v.send_line(text)
+
+
+@given(st.sampled_from(sorted(EFFECTS, key=str)), st.one_of(JUDGING, SENDING, ENDING_OUT))
+def test_what_isnt_in_the_table_is_no_answer(pair, verdict):
+    stage, _ = pair
+    if (stage, type(verdict)) not in EFFECTS:
+        assert complaint(stage, verdict) is not None
+    elif isinstance(verdict, v.Fail | v.EndSession) and isinstance(verdict.reply, Reply):
+        assert (complaint(stage, verdict) is None) == (verdict.reply.code >= 400)
 
 
 # ── replies ────────────────────────────────────────────────────────────────────────────────────────────────────────

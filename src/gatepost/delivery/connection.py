@@ -93,10 +93,14 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No session came about: at which phase, and why. The reply is 4xx, but where a plugin refuses for good."""
+    """No session came about: at which phase, and why. The reply is 4xx, but where a plugin refuses for good.
+
+    `is_by_plugin`: a plugin didn't want it, which says nothing about the host.
+    """
 
     phase: Phase
     reply: Reply
+    is_by_plugin: bool = False
 
 
 class Connection:

@@ -218,6 +218,8 @@ class Destinations:
             if self.health.rest_s(known.hop):
                 self.health.succeeded(known.hop, known.allowance.concurrency)
             return
+        if why.is_by_plugin:
+            return
         known.failures += 1
         known.why = why
         is_ours = why.phase in _OURS

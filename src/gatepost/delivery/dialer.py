@@ -84,7 +84,7 @@ class Dialer:
         try:
             asked = await outbound.session(hop, host)
             if isinstance(asked, Reply):  # what is refused for good is as a server's own word to every recipient
-                return Unreachable(Phase.SENDER if asked.is_permanent else Phase.CONNECT, asked)
+                return Unreachable(Phase.SENDER if asked.is_permanent else Phase.CONNECT, asked, is_by_plugin=True)
             opened = await self._call(*asked, outbound)
         except BaseException:
             outbound.ended(None)

@@ -600,3 +600,23 @@ async def test_what_is_kept_for_a_session_that_didnt_come_about_is_closed_too():
     found = await send(plugins, peer, hop=Relay((gone,), Security.NONE))
     assert found.codes == LEFT
     assert closed == [1]
+
+
+@pytest.mark.parametrize("word", ["skip", "fail-later", "fail"])
+async def test_what_a_plugin_refuses_doesnt_count_against_the_server(word):
+    answers = iter([VERDICTS[word], None])
+
+    @on("out-session")
+    async def once(event):
+        return next(answers)
+
+    plugins = Plugins(once)
+    about.set(TICKET)
+    async with Peer(polite()) as peer:
+        destinations = Destinations(Dialer("me.example", outbound=lambda: asked(plugins.around)))
+        hop = Relay((peer.host,), Security.NONE)
+        [first] = await destinations.deliver(hop, letter(ANN), may_wait=True)
+        [second] = await destinations.deliver(hop, letter(BOB), may_wait=True)
+        await destinations.close()
+    assert first.outcome.reply.code != 250
+    assert second.outcome.reply.code == 250
