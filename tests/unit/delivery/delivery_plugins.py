@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gatepost.delivery.outbound import Surroundings
+from gatepost.delivery import Destinations, Dialer, Relay, Security
+from gatepost.delivery.attempt import Letter
+from gatepost.delivery.outbound import Surroundings, about, asked
 from gatepost.hooks.dispatcher import Dispatcher
 from gatepost.hooks.questions import Question
 from gatepost.hooks.session import ServerView, Session
 from gatepost.hooks.verdicts import PROCEED, Verdict
-from gatepost.model import Recipient
+from gatepost.model import Body, Bytes, Path, Recipient, Ticket, token_at
 from gatepost.plugins.python import load
 from gatepost.serving.patience import LoopPatience, SystemClock
 from gatepost.testing.rig import Records
+from unit.delivery.delivery_peer import Peer, polite
+
+TICKET = Ticket(token_at(1_800_000_000_000, 0, 7), 3)
+CONTENT = b"Subject: x\r\n\r\nhello\r\n"
+ANN, BOB = Recipient(Path.parse("ann@d.example")), Recipient(Path.parse("bob@d.example"))
+TAKEN = [250, 250]
+LEFT = [451, 451]
 
 
 class NoHouse:
@@ -55,3 +64,41 @@ class Plugins:
     def asked(self) -> Sequence[str]:
         """The stages of every answer, in order."""
         return [facts["stage"] for facts in self.records.kinds("asked")]
+
+
+def letter(*recipients, sender="a@b.example", content=CONTENT, body=Body.SEVEN_BIT):
+    return Letter(Path.parse(sender), recipients or (ANN, BOB), Bytes(content), body)
+
+
+class Sent:
+    """What became of a message, and what the next server heard."""
+
+    def __init__(self, answers, peer, plugins):
+        self.codes = [answer.outcome.reply.code for answer in answers]
+        self.texts = [answer.outcome.reply.text for answer in answers]
+        self.lines = [line for connection in peer.heard for line in connection]
+        self.mail = peer.mail
+        self.records = plugins.records
+        self.errors = plugins.records.errors
+
+    def verbs(self):
+        return [line.split(" ")[0] for line in self.lines if line != "."]
+
+
+async def send(plugins, peer, what=None, hop=None):
+    """One message with plugins bound, to a peer that is there already."""
+    about.set(TICKET)
+    destinations = Destinations(Dialer("me.example", outbound=lambda: asked(plugins.around)))
+    try:
+        hop = hop or Relay((peer.host,), Security.NONE)
+        answers = await destinations.deliver(hop, what or letter())
+    finally:
+        await destinations.close()
+    await plugins.patience.idle()
+    return Sent(answers, peer, plugins)
+
+
+async def sent(*hooks, script=None, what=None):
+    plugins = Plugins(*hooks)
+    async with Peer(script or polite()) as peer:
+        return await send(plugins, peer, what)

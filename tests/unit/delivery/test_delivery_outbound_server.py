@@ -98,3 +98,57 @@ async def test_plugins_are_asked_by_the_settings_in_effect(tmp_path):
             await server.send(HELLO, "me@here.example", "bob@there.example")
             await ears.until(1)
     assert b"X-Late: yes\r\n" in peer.mail[0]
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_a_program_filters_after_the_250_where_settings_say_so(size, tmp_path):
+    content = b"Subject: hi\r\n\r\n" + b"hello\r\n" * (size // 7 + 1)
+    ears = Ears()
+    async with Peer(polite()) as peer:
+        route = [{"match": "*", "deliver": relay(peer)}]
+        table = [{"source": "sed -e 's/hello/hallo/'", "dialect": "program", "stages": ["submitted"]}]
+        async with Server(listen=[], route=route, plugin=table, plugins=[ears], data=tmp_path / "data") as server:
+            await server.send(content, "me@here.example", "bob@there.example")
+            await ears.until(1)
+            asked_later = peer.mail[0]
+    assert asked_later.count(b"hallo\r\n") == size // 7 + 1
+    assert b"hello" not in asked_later
+
+
+async def test_an_isolated_plugin_after_the_250_is_refused_at_load(tmp_path):
+    plugin = tmp_path / "late.py"
+    plugin.write_text(LATE)
+    with pytest.raises(ValueError, match="isolated plugins aren't asked after the 250"):
+        async with Server(listen=[], plugin=[{"source": str(plugin), "isolate": True}]):
+            pass
+
+
+async def test_a_crash_between_answer_and_settlement_asks_again_and_delivers_once(tmp_path):
+    """What was changed is in the spool whole or not at all: a settlement that can't be written leaves the old entry."""
+    seen = []
+    ears = Ears()
+
+    @on("submitted", inline=True)
+    def twice(event):
+        seen.append([str(one) for one in event.recipients])
+        event.recipients.add("carl@there.example")
+
+    async with Peer(polite()) as peer:
+        route = [{"match": "*@there.example", "for": "anyone", "deliver": relay(peer), "recipients": "any"}]
+        async with Server(listen=[], route=route, plugins=[twice], data=tmp_path / "data") as server:
+            spool = server._worker.stores.spool
+            tried = asyncio.Event()
+
+            async def crashes(*_, **__):
+                tried.set()
+                await asyncio.Event().wait()
+
+            spool.settle = crashes
+            await server.send(HELLO, "me@there.example", "bob@there.example")
+            await asyncio.wait_for(tried.wait(), 10)
+        assert peer.mail == []
+        async with Server(listen=[], route=route, plugins=[twice, ears], data=tmp_path / "data"):
+            await ears.until(2)
+    assert seen == [["bob@there.example"]] * 2
+    assert len(peer.mail) == 1
+    assert {recipient for _, recipient, *_ in ears.heard} == {"bob@there.example", "carl@there.example"}
