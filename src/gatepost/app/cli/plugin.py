@@ -146,5 +146,5 @@ def _list_stages(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        click.echo(f"{row['stage']:<10} {row['what']}")
-        click.echo(f"{'':<10} on_failure: {', '.join(row['on_failure'])}")
+        click.echo(f"{row['stage']:<13} {row['what']}")
+        click.echo(f"{'':<13} on_failure: {', '.join(row['on_failure'])}")
