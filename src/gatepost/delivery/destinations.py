@@ -215,7 +215,7 @@ class Destinations:
         )
         if why is None:
             self.health.succeeded(known.name, known.allowance.concurrency)
-            if self.health.rest_s(known.hop):
+            if not self.health.is_good and self.health.condition(known.hop) is not None:
                 self.health.succeeded(known.hop, known.allowance.concurrency)
             return
         if why.is_by_plugin:
@@ -230,6 +230,8 @@ class Destinations:
 
     def _puts_off(self, known: _Destination, attempt: Attempt) -> bool:
         """Whether the host is left alone for now; the attempt is told."""
+        if self.health.is_good:
+            return False
         key = known.name
         if not (rest := self.health.rest_s(key)):
             key = known.hop  # type: ignore[assignment]  # either is a key

@@ -74,6 +74,12 @@ class Health:
         self._clock = clock
         self._chance = chance
         self._states: OrderedDict[Hashable, _State] = OrderedDict()
+        self._failing: set[Hashable] = set()
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nobody at all has failed since his last success, as nearly always."""
+        return not self._failing
 
     def rest_s(self, key: Hashable) -> float:
         """How long it is still to be left alone; 0.0 where it may be called."""
@@ -109,6 +115,7 @@ class Health:
             return FULL_S
         if began > state.failed_at:  # else it belongs to the wave that was noted since
             state.failures += 1
+            self._failing.add(key)
             state.failed_at = now
             state.window = START
             state.until = now + self.back_off.rest_s(state.failures, self._chance())
@@ -117,7 +124,9 @@ class Health:
     def succeeded(self, key: Hashable, most: int) -> None:
         """A session did what it was for; at most `most` at a time are ever wanted."""
         state = self._state(key)
-        state.failures = 0
+        if state.failures:
+            state.failures = 0
+            self._failing.discard(key)
         state.until = float("-inf")
         if state.window < most:
             state.window = min(float(most), state.window + 1 / state.window)
@@ -133,7 +142,8 @@ class Health:
         if state is None:
             state = self._states[key] = _State()
             if len(self._states) > _REMEMBERED:
-                self._states.popitem(last=False)
+                forgotten, _ = self._states.popitem(last=False)
+                self._failing.discard(forgotten)
         else:
             self._states.move_to_end(key)
         return state
