@@ -32,6 +32,7 @@ from gatepost.wire.smtp.client_events import Credentials, Outcome, Phase
 log = logging.getLogger("gatepost")
 
 _AT_ONCE = 10  # domains that one message is sent to at a time
+_TO_A_SERVER = (Security.NONE, Security.STARTTLS, Security.ENCRYPT, Security.REQUIRED, Security.IMPLICIT)
 
 
 class SendState(Enum):
@@ -293,7 +294,7 @@ class Sending:
 def next_server(where: str, *, tls: str = "starttls", user: str | None = None, password: str | None = None) -> Relay:
     """HOST:PORT (port 25 if it isn't said) as a server to send through; ValueError for what isn't one.
 
-    `tls` is a route's word: none, starttls, required or implicit. A password goes over TLS only.
+    `tls` is a route's word: none, starttls, encrypt, required or implicit. A password goes over verified TLS only.
     """
     host, colon, port = where.rpartition(":")
     if not colon or host.endswith(":") or "]" in port or (":" in host and not host.startswith("[")):
@@ -301,7 +302,7 @@ def next_server(where: str, *, tls: str = "starttls", user: str | None = None, p
     host = host.removeprefix("[").removesuffix("]")
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f'"{where}" is no server; write "via mail.example.org:587"')
-    words = [one.value for one in Security]
+    words = [one.value for one in _TO_A_SERVER]
     if tls not in words:
         raise ValueError(f'there is no tls = "{tls}"; there are {", ".join(words)}')
     if user is not None and tls not in ("required", "implicit"):

@@ -140,9 +140,10 @@ def _hop(frame: Frame, settings: Settings, server: str | None) -> Hop:
             raise Failure(str(error), Exit.USAGE, next_step="--server 127.0.0.1:2525") from None
     if not settings.listen:
         raise Failure("these settings have no listener to send to", Exit.USAGE, next_step="--server, --queue or --now")
-    listener = settings.listen[0]
+    listener = next((one for one in settings.listen if one.tls != "implicit"), settings.listen[0])
     where = listener.address if listener.address.port else _asked_for(frame, settings, listener.name)
-    host = Host(_EVERYWHERE.get(where.host, where.host), where.port)
+    here = _EVERYWHERE.get(where.host, where.host)
+    host = Host(settings.hostname, where.port, address=here) if listener.tls == "implicit" else Host(here, where.port)
     tls = Security.IMPLICIT if listener.tls == "implicit" else Security.STARTTLS
     return Lmtp((host,), tls) if listener.protocol == "lmtp" else Relay((host,), tls)
 
