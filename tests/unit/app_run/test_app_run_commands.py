@@ -69,7 +69,7 @@ def test_all_stages_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[
     assert [row["stage"] for row in rows] == list(STAGES)
     assert all(row["what"] and row["on_failure"] for row in rows)
     assert main(["plugin", "list", "--stages"]) == 0
-    assert "\nmessage    End-of-data, before the 250" in capsys.readouterr().out
+    assert "\nmessage       End-of-data, before the 250" in capsys.readouterr().out
 
 
 def test_plugins_of_the_settings_are_listed_without_a_server(
