@@ -92,10 +92,14 @@ class DestinationsDesk:
     async def retry(self, name: str) -> int:
         """Everything for a destination is due now, and its servers may be called at once; how many entries that is."""
         name = _plain(name)
-        if self._destinations is not None:
-            self._destinations.health.forgive(lambda key: self._is_for(name, key))
+        self.forgive(name)
         concerns = self.concerns(name)
         return sum([await spool.flush(concerns) for spool in self._spools])
+
+    def forgive(self, name: str = "*") -> None:
+        """The servers of a destination, or all of them, may be called at once."""
+        if self._destinations is not None:
+            self._destinations.health.forgive(lambda key: self._is_for(name, key))
 
     def concerns(self, name: str) -> Callable[[str, str], bool]:
         """Whether a lane goes there: by its domain, its group, or a server of it."""
@@ -145,7 +149,10 @@ class DestinationsDesk:
             return any(fits((name,), one) for one in (key, key.partition("[")[0], key.rpartition(":")[0])) or any(
                 key == str(host) for host in self._hosts(name)
             )
-        return isinstance(key, Relay | Lmtp) and any(fits((name,), one) for h in key.hosts for one in _names_of(h))
+        hosts = self._hosts(name)
+        return isinstance(key, Relay | Lmtp) and any(
+            host in hosts or any(fits((name,), one) for one in _names_of(host)) for host in key.hosts
+        )
 
     def _row(self, name: str, domain: str, suspended: Mapping[str, float]) -> dict[str, Any]:
         hosts = self._hosts(domain)

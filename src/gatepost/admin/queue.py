@@ -103,7 +103,10 @@ class Queue:
         }
 
     async def retry(self, id: str) -> None:
-        """Due now, whatever its destination rests for."""
+        """Due now, even where its next servers are left alone."""
+        entry: Entry = await self._found(id, lambda spool: spool.show(id))
+        for domain in {recipient.domain for recipient in entry.envelope.recipients}:
+            self.destinations.forgive(domain)
         await self._found(id, lambda spool: spool.retry(id))
 
     async def hold(self, id: str, reason: str) -> None:
@@ -122,7 +125,8 @@ class Queue:
         self._note("deleted", id)
 
     async def flush(self) -> int:
-        """Everything that isn't held is due now; how many that is."""
+        """Everything that isn't held is due now, and every next server may be called; how many messages that is."""
+        self.destinations.forgive()
         return sum([await spool.flush() for spool in self._spools])
 
     def _note(self, kind: str, id: str, **facts: Any) -> None:

@@ -91,6 +91,17 @@ async def test_retry_makes_a_destinations_mail_due_and_ends_its_rest(office: Off
         await office.actions.do("queue.retry-destination", {"destination": "a b"})
 
 
+async def test_retry_of_a_message_and_flush_call_servers_that_rest(office: Office) -> None:
+    await office.fill("a@one.example", "b@own.example")
+    await office.defer()
+    for action, arguments in (("queue.retry", {"id": "06HK3M-9Q7TZA-1"}), ("queue.flush", {})):
+        office.destinations.health.failed("relay.example:25", Reply(451, "4.4.1", "refused"), began=office.now)
+        assert office.destinations.health.rest_s("relay.example:25") > 0
+        await office.actions.do(action, arguments)
+        assert office.destinations.health.rest_s("relay.example:25") == 0
+        office.now += 4000
+
+
 async def test_a_list_for_some(office: Office) -> None:
     await office.fill("a@one.example", "b@two.example", "c@own.example")
 
