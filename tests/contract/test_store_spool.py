@@ -10,7 +10,7 @@ from gatepost.store.embedded import open_shard
 from gatepost.store.errors import SpoolError, SpoolFailure, UnknownEntry
 from gatepost.store.files import RealFiles
 from gatepost.store.memory import memory_spool
-from gatepost.store.spool import Counts, Deposit, Entry, Fate, RecipientOutcome, Spool
+from gatepost.store.spool import Counts, Deposit, Entry, Fate, RecipientOutcome, Spool, Wanted
 
 NOW = 1_790_000_000.0
 ANN, BOB = (Recipient(Path.parse(f"{name}@example.org")) for name in ("ann", "bob"))
@@ -345,3 +345,44 @@ async def test_a_closed_spool_says_so(spool):
     await spool.close()
     with pytest.raises(SpoolFailure, match="closed"):
         await spool.commit([deposit(1)])
+
+
+async def test_wanted_entries_are_found_without_reading_content(spool):
+    quoted = Recipient(Path.parse('"a b"@example.com'))
+    await spool.commit(
+        [
+            deposit(1),
+            deposit(2, authenticated="carol@example.org"),
+            deposit(3, envelope=Envelope(recipients=(quoted, ANN))),
+        ]
+    )
+
+    async def found(fits) -> list[int]:
+        return [entry.ticket.number for entry in await spool.entries(wanted=Wanted(fits))]
+
+    assert await found(lambda sender, user, waiting: sender == "eve@example.net") == [1, 2]
+    assert await found(lambda sender, user, waiting: user == "carol@example.org") == [2]
+    assert await found(lambda sender, user, waiting: '"a b"@example.com' in waiting) == [3]
+    entry = next(one for one in await spool.due(NOW, 9) if one.ticket.number == 3)
+    done, later = (RecipientOutcome(r, fate) for r, fate in zip((quoted, ANN), (Fate.DONE, Fate.LATER), strict=True))
+    await spool.settle(entry.id, [done, later], next_attempt=NOW + 1, counted=False)
+    assert await found(lambda sender, user, waiting: '"a b"@example.com' in waiting) == []
+    assert spool.tallies()["example.org"].queued == 3
+    assert (await spool.show(entry.id)).attempts == 0
+
+
+async def test_what_is_made_due_is_so_after_a_restart(tmp_path, clock):
+    spool = await open_shard(tmp_path, RealFiles(), clock)
+    await spool.commit([deposit(number) for number in (1, 2, 3)])
+    for entry in await spool.due(NOW, 9):
+        await spool.settle(entry.id, outcomes(entry, Fate.LATER), next_attempt=NOW + 999)
+    await spool.retry(deposit(1).id)
+    assert await spool.flush(lambda domain, sender: domain == "elsewhere.example") == 0
+    await spool.close()
+    spool = await open_shard(tmp_path, RealFiles(), clock)
+    assert spool.next_due() == NOW
+    assert await spool.flush() == 3
+    await spool.close()
+    spool = await open_shard(tmp_path, RealFiles(), clock)
+    assert len(await spool.due(NOW, 9)) == 3
+    await spool.close()

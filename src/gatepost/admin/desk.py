@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from gatepost.admin.destinations import ROWS
 from gatepost.admin.queue import ActionError, Queue
 from gatepost.admin.telling import Entry, explain
 from gatepost.model import Ticket, TokenError, token_time
@@ -54,7 +55,7 @@ class Desk:
                 "queue.show": lambda a: queue.shown(_id(a)),
                 "queue.retry": lambda a: queue.retry(_id(a)),
                 "queue.retry-destination": lambda a: queue.destinations.retry(_name(a)),
-                "queue.destinations": lambda a: queue.destinations.listed(),
+                "queue.destinations": lambda a: queue.destinations.listed(int(a.get("limit", ROWS))),
                 "queue.suspend": lambda a: queue.destinations.suspend([_name(a)]),
                 "queue.resume": lambda a: queue.destinations.resume([_name(a)]),
                 "queue.hold": lambda a: queue.hold(_id(a), str(a.get("reason", "held by an operator"))),

@@ -17,6 +17,7 @@ from gatepost.store.ledger import Ledger
 from gatepost.store.spool import Spool
 
 _SPACE, _KEY = "delivery", "suspended"
+ROWS = 1000
 _FOR_GOOD_S = 100 * 365 * 86400.0
 
 
@@ -45,9 +46,9 @@ class DestinationsDesk:
         self._destinations = destinations
         self._ways = ways
 
-    async def listed(self) -> list[dict[str, Any]]:
+    async def listed(self, limit: int = ROWS) -> list[dict[str, Any]]:
         """A row for each destination that has something queued, in hand or held, and for what is suspended; a suspended
-        domain has one of its own.
+        domain has one of its own. Those with most queued come first, at most `limit`.
         """
         suspended = await self._since()
         rows: dict[str, dict[str, Any]] = {}
@@ -69,7 +70,7 @@ class DestinationsDesk:
         for name in suspended:
             if not any(fits((name,), one) for one in rows):
                 rows[name] = self._row(name, name, suspended)
-        return sorted(rows.values(), key=lambda row: (-row["queued"], row["destination"]))
+        return _foremost(rows, limit)
 
     async def suspend(self, names: Iterable[str]) -> list[str]:
         """Nobody is delivered to there any more, until it is resumed; what is under way is finished."""
@@ -187,7 +188,7 @@ class DestinationsDesk:
         return row
 
 
-def merged(told: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def merged(told: Iterable[Sequence[Mapping[str, Any]]], limit: int = ROWS) -> list[dict[str, Any]]:
     """The rows of several workers as one list."""
     rows: dict[str, dict[str, Any]] = {}
     for some in told:
@@ -205,7 +206,13 @@ def merged(told: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
             known["rests_until"] = max(known["rests_until"] or 0.0, row["rests_until"] or 0.0) or None
             if row["failures"] > known["failures"]:
                 known["failures"], known["last_failure"] = row["failures"], row["last_failure"]
-    return sorted(rows.values(), key=lambda row: (-row["queued"], row["destination"]))
+    return _foremost(rows, limit)
+
+
+def _foremost(rows: Mapping[str, dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """What is suspended, then whoever has most queued."""
+    order = sorted(rows.values(), key=lambda row: (row["suspended"] is None, -row["queued"], row["destination"]))
+    return sorted(order[:limit], key=lambda row: (-row["queued"], row["destination"]))
 
 
 def _plain(name: str) -> str:

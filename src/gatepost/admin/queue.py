@@ -9,9 +9,8 @@ from typing import Any
 from gatepost.admin.destinations import DestinationsDesk
 from gatepost.content.headers import read_section
 from gatepost.content.values import read_value
-from gatepost.model import Recipient
 from gatepost.store.errors import UnknownEntry
-from gatepost.store.spool import Deposit, Entry, Spool, Wanted
+from gatepost.store.spool import Entry, Spool, Wanted
 
 PAGE = 100
 EX_TEMPFAIL = 75
@@ -69,14 +68,12 @@ class Queue:
     def _wanted(self, to: str, sender: str, destination: str) -> Wanted:
         there = self.destinations.concerns(destination) if destination else None
 
-        def suits(deposit: Deposit, waiting: Sequence[Recipient]) -> bool:
-            if sender and not (
-                is_like(deposit.envelope.sender.address, sender) or is_like(deposit.authenticated or "", sender)
-            ):
+        def suits(address: str, user: str, waiting: Sequence[str]) -> bool:
+            if sender and not (is_like(address, sender) or is_like(user, sender)):
                 return False
-            if to and not any(is_like(recipient.address, to) for recipient in waiting):
+            if to and not any(is_like(recipient, to) for recipient in waiting):
                 return False
-            return there is None or any(there(recipient.domain, "") for recipient in waiting)
+            return there is None or any(there(recipient.rpartition("@")[2], "") for recipient in waiting)
 
         domain = to.rpartition("@")[2] if "@" in to else ""
         is_whole = domain and "*" not in domain and "." in domain

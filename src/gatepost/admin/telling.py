@@ -236,7 +236,7 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None,
         elif kind in _ASKED or kind == "changed":
             lines += _later_lines(ms, kind, facts, zone)
         else:
-            said, host = str(facts.get("reply", "")), str(facts.get("host", ""))
+            said, host = " ".join(str(facts.get("reply", "")).splitlines()), str(facts.get("host", ""))
             at = "" if host and host in said else host or ("" if said else "here")
             hearer = str(facts.get("told", ""))
             hearer = f"told: {hearer}" if hearer.startswith("nobody") else ""

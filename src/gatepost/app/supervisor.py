@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from gatepost.admin.desk import Action, Desk
-from gatepost.admin.destinations import merged
+from gatepost.admin.destinations import ROWS, merged
 from gatepost.admin.queue import PAGE, ActionError
 from gatepost.app.channel import Gone
 from gatepost.app.child import STUCK_S, Child
@@ -267,7 +267,8 @@ class Supervisor:
         return act
 
     async def _queue_destinations(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return merged(await self._ask_all("queue.destinations", arguments))
+        told = await self._ask_all("queue.destinations", arguments)
+        return merged(told, int(arguments.get("limit", ROWS)))
 
     async def _queue_suspend(self, arguments: Mapping[str, Any]) -> list[str]:
         told: list[list[str]] = await self._ask_all("queue.suspend", arguments)

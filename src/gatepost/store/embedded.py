@@ -29,7 +29,7 @@ from gatepost.store.errors import ShardBusy, SpoolFailure, spool_error
 from gatepost.store.files import FileSystem, Lock
 from gatepost.store.queue import Done, Found, QueueSpool, Work
 from gatepost.store.recovery import Shelves, recover, set_aside
-from gatepost.store.rows import Damaged, check_content, decode_deposit
+from gatepost.store.rows import Correspondents, Damaged, check_content, correspondents_of, decode_deposit
 from gatepost.store.spool import Deposit, Spool
 from gatepost.store.writer import Writer
 
@@ -88,12 +88,12 @@ def _open(shelves: Shelves, clock: Callable[[], float]) -> tuple[Lock, Database,
     return lock, database, found
 
 
-def _look(keys: Sequence[int], database: Database) -> dict[int, Deposit]:
-    deposits: dict[int, Deposit] = {}
+def _look(keys: Sequence[int], database: Database) -> dict[int, Correspondents]:
+    found: dict[int, Correspondents] = {}
     for key, facts in database.look(keys):
         with suppress(Damaged):  # whoever reads the whole of it sets it aside
-            deposits[key] = decode_deposit(facts).deposit
-    return deposits
+            found[key] = correspondents_of(facts)
+    return found
 
 
 class _ShardStorage:
@@ -136,8 +136,8 @@ class _ShardStorage:
         loaded: dict[int, tuple[Deposit, Blob]] = await self._writer.read(partial(self._load, keys))
         return loaded
 
-    async def look(self, keys: Sequence[int]) -> dict[int, Deposit]:
-        looked: dict[int, Deposit] = await self._writer.read(partial(_look, keys))
+    async def look(self, keys: Sequence[int]) -> dict[int, Correspondents]:
+        looked: dict[int, Correspondents] = await self._writer.read(partial(_look, keys))
         return looked
 
     async def records(self, limit: int) -> list[tuple[object, ...]]:

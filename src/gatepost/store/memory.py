@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from gatepost.model import Blob, Bytes, Ticket
 from gatepost.store.draft import Draft, MemoryDraft
 from gatepost.store.queue import Done, QueueSpool, Work
+from gatepost.store.rows import Correspondents, correspondents
 from gatepost.store.spool import Deposit, Spool
 
 _RECORDS_KEPT = 10_000
@@ -45,8 +46,8 @@ class _MemoryStorage:
     async def load(self, keys: Sequence[int]) -> dict[int, tuple[Deposit, Blob]]:
         return {key: self._rows[key] for key in keys if key in self._rows}
 
-    async def look(self, keys: Sequence[int]) -> dict[int, Deposit]:
-        return {key: self._rows[key][0] for key in keys if key in self._rows}
+    async def look(self, keys: Sequence[int]) -> dict[int, Correspondents]:
+        return {key: correspondents(self._rows[key][0]) for key in keys if key in self._rows}
 
     async def records(self, limit: int) -> list[tuple[object, ...]]:
         return list(self._records)[-limit:] if limit else []

@@ -15,13 +15,13 @@ from typing import Protocol
 
 import msgspec
 
-from gatepost.model import Blob, Bytes, Recipient, Ticket
+from gatepost.model import Blob, Bytes, Ticket
 from gatepost.store.blobs import FileBlob
 from gatepost.store.draft import ROW_LIMIT, Draft
 from gatepost.store.errors import SpoolError, SpoolFailure, UnknownEntry, spool_error
 from gatepost.store.lanes import Sorting
 from gatepost.store.roster import Roster, Slot
-from gatepost.store.rows import Progress, Whose, to_entry, whose
+from gatepost.store.rows import Correspondents, Progress, Whose, to_entry, whose
 from gatepost.store.spool import Concerns, Counts, Deposit, Entry, Fate, OnCommit, RecipientOutcome, Tally, Wanted
 
 _TOGETHER = 500  # entries changed in one step where all are
@@ -76,8 +76,8 @@ class Storage(Protocol):
     async def load(self, keys: Sequence[int]) -> dict[int, tuple[Deposit, Blob]]:
         """Deposits with their content; what was damaged is set aside and missing here."""
 
-    async def look(self, keys: Sequence[int]) -> dict[int, Deposit]:
-        """Deposits without their content; what is damaged is missing."""
+    async def look(self, keys: Sequence[int]) -> dict[int, Correspondents]:
+        """Whom entries are from and for, without reading more; what is damaged is missing."""
 
     async def records(self, limit: int) -> list[tuple[object, ...]]: ...
 
@@ -191,10 +191,10 @@ class QueueSpool:
         fitting: list[Slot] = []
         for at in range(0, len(slots), _TOGETHER):
             some = slots[at : at + _TOGETHER]
-            deposits = await self._storage.look([slot.key for slot in some])
+            looked = await self._storage.look([slot.key for slot in some])
             for slot in some:
-                deposit = deposits.get(slot.key)
-                if deposit is not None and wanted.fits(deposit, _waiting(deposit, slot.progress)):
+                found = looked.get(slot.key)
+                if found is not None and wanted.fits(found.sender, found.user, _waiting(found, slot.progress)):
                     fitting.append(slot)
             if len(fitting) >= limit:
                 break
@@ -453,6 +453,6 @@ def _may_be_wanted(slot: Slot, wanted: Wanted | None) -> bool:
     return wanted is None or wanted.concerns is None or slot.is_mixed or _fits(slot, wanted.concerns)
 
 
-def _waiting(deposit: Deposit, progress: Progress) -> Sequence[Recipient]:
-    recipients = deposit.envelope.recipients
-    return [one for one in recipients if one.address not in progress.finished] if progress.finished else recipients
+def _waiting(found: Correspondents, progress: Progress) -> Sequence[str]:
+    recipients = found.recipients
+    return [one for one in recipients if one not in progress.finished] if progress.finished else recipients

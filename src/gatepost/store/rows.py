@@ -163,6 +163,36 @@ class Brief(msgspec.Struct, frozen=True, gc=False):
     is_filed: bool
 
 
+class Correspondents(msgspec.Struct, frozen=True, gc=False):
+    """Whom an entry is from and for, to search in: the sender's address, the user's name, the recipients' addresses."""
+
+    sender: str
+    user: str
+    recipients: tuple[str, ...]
+
+
+def correspondents_of(facts: bytes) -> Correspondents:
+    """Those of a row, without making the deposit; raises Damaged."""
+    try:
+        row = _rows.decode(facts)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"the row can't be read: {error}") from error
+    recipients = tuple([_address(local, domain) for local, domain, _, _ in row.recipients])
+    return Correspondents(_address(*row.sender[:2]), row.authenticated or "", recipients)
+
+
+def correspondents(deposit: Deposit) -> Correspondents:
+    """Those of a deposit."""
+    envelope = deposit.envelope
+    recipients = tuple([recipient.address for recipient in envelope.recipients])
+    return Correspondents(envelope.sender.address, deposit.authenticated or "", recipients)
+
+
+def _address(local: str, domain: str) -> str:
+    # only a local part that must be quoted needs the longer way
+    return f"{local}@{domain}" if domain and local.isalnum() else Path(local, domain, "").address
+
+
 def whose(deposit: Deposit, recipients: Sequence[Recipient]) -> Whose:
     """Whose a deposit is as long as these recipients wait."""
     domain = recipients[0].path.domain if recipients else ""

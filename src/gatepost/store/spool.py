@@ -121,11 +121,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries: `fits` looks at the deposit and who still waits; `concerns` sorts out lanes before anything is
-    read, as far as an entry has recipients in one domain only.
+    """Which entries: `fits` looks at the sender's address, his user name, and the addresses still waiting; `concerns`
+    sorts out lanes before anything is read, as far as an entry has recipients in one domain only.
     """
 
-    fits: Callable[[Deposit, Sequence[Recipient]], bool]
+    fits: Callable[[str, str, Sequence[str]], bool]
     concerns: Callable[[str, str], bool] | None = None
 
 

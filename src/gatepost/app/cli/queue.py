@@ -63,7 +63,7 @@ def show(frame: Frame, *, ticket: str, as_json: bool) -> None:
         return
     click.echo(_line(entry))
     for recipient, said in entry["recipients"].items():
-        click.echo(f"  <{recipient}>  {said}")
+        click.echo(f"  <{_safe(recipient)}>  {_safe(_one_line(said))}")
     if warned := entry.get("notes", {}).get("warned"):
         click.echo(f"  the sender was told of the delay on {_when(float(warned))}")
     for header in entry["headers"]:
@@ -141,11 +141,12 @@ def resume(frame: Frame, *, destinations: tuple[str, ...]) -> None:
 
 
 @command.command("destinations")
+@click.option("--limit", default=1000, show_default=True, help="At most so many, those with most queued.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @pass_frame
-def destinations(frame: Frame, *, as_json: bool) -> None:
+def destinations(frame: Frame, *, limit: int, as_json: bool) -> None:
     """Where the queue's mail goes: how much waits, how the servers are doing, what is suspended."""
-    rows = ask(frame, "queue.destinations")
+    rows = ask(frame, "queue.destinations", {"limit": limit})
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -184,10 +185,15 @@ def _line(entry: dict[str, Any]) -> str:
         else ""
     )
     state = f"held: {entry['held']}" if entry["held"] else f"attempts {entry['attempts']}"
-    said = f"  {entry['said']}" if entry["said"] else ""
+    said = f"  {_one_line(entry['said'])}" if entry["said"] else ""
     return _safe(
         f"{entry['id']}  {when:%m-%d %H:%M}  {entry['size']:>9}  <{entry['sender']}> → {to}{more}  {state}{said}"
     )
+
+
+def _one_line(said: str) -> str:
+    """A reply of several lines, as one."""
+    return " ".join(said.splitlines())
 
 
 def _safe(text: str) -> str:
