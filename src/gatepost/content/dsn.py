@@ -223,7 +223,8 @@ def _status_part(about: About, outcomes: Sequence[Outcome], utf8: bool) -> bytes
         lines.append("")
         if original := xtext.original_recipient(outcome.recipient.parameters.get("ORCPT", "")):
             kind, address = original  # decoded: rfc3464#2.3.1
-            lines.append(f"Original-Recipient: {kind}; {_short(safe(address) if utf8 else _ascii(safe(address)))}")
+            written = _in_ascii(safe(address)) if kind == "utf-8" and not utf8 else safe(address)
+            lines.append(f"Original-Recipient: {kind}; {_short(written)}")
         lines += [f"Final-Recipient: {_typed(outcome.recipient.address, utf8)}", f"Action: {outcome.action.value}"]
         lines.append(f"Status: {outcome.status}")
         if remote := _short(_ascii(safe(outcome.remote))):
@@ -263,7 +264,12 @@ def _typed(address: str, utf8: bool) -> str:
     address = safe(address)
     if address.isascii():
         return f"rfc822; {address}"
-    return f"utf-8; {address if utf8 else _ascii(address)}"
+    return f"utf-8; {address if utf8 else _in_ascii(address)}"
+
+
+def _in_ascii(address: str) -> str:
+    """rfc6533#3 utf-8-addr-xtext, where four characters of ASCII are written so too."""
+    return "".join(c if "!" <= c <= "~" and c not in "+=\\" else f"\\x{{{ord(c):02X}}}" for c in address)
 
 
 def _ascii(text: str) -> str:

@@ -97,7 +97,7 @@ def _policy(one: PolicySummary) -> dict[str, Any]:
 def render_mail(report: Report, *, submitter: str, sender: str, to: str, now: float) -> bytes:
     """The mail with a report (RFC 8460 §5.3), ready to be sent from `sender` to `to`, addresses both."""
     name = report.file_name(submitter)
-    boundary = f"report-{report.id}"
+    boundary = f"tls-report-{report.begin:.0f}"  # not the domain: rfc2046#5.1.1 has no more than 70 characters
     head = [
         f"From: {sender}",
         f"To: {to}",

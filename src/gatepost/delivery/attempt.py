@@ -217,6 +217,8 @@ class Attempt:
             is_first = False
             batch = tuple(self._waiting)
             if not errand.is_for_all:
+                if (limit := connection.domains_max) is not None:
+                    batch = _of_domains(batch, limit)
                 batch = batch[: connection.recipients_at_once]
             elif connection.recipients_max is not None and len(batch) > connection.recipients_max:
                 self._say_too_many(connection.host, connection.recipients_max)
@@ -266,6 +268,12 @@ class Attempt:
 
     def _note(self, host: Host, outcome: Outcome) -> None:
         self._answers[outcome.recipient] = Answered(outcome, host)
+
+
+def _of_domains(recipients: tuple[Recipient, ...], limit: int) -> tuple[Recipient, ...]:
+    """Those of the first `limit` domains (rfc9422#4)."""
+    domains = {*[*dict.fromkeys(recipient.domain for recipient in recipients)][:limit]}
+    return tuple(recipient for recipient in recipients if recipient.domain in domains)
 
 
 def _may_go_elsewhere(outcome: Outcome) -> bool:

@@ -175,6 +175,11 @@ class Connection:
         return self._client.capabilities.recipients_max
 
     @property
+    def domains_max(self) -> int | None:
+        """How many domains the recipients of one message may have, where the server says it."""
+        return self._client.capabilities.domains_max
+
+    @property
     def recipients_at_once(self) -> int:
         """How many recipients one message is given."""
         return self.recipients_max or RECIPIENTS_AT_ONCE

@@ -135,7 +135,8 @@ class Destinations:
         else:
             protected = await self._protector.by_mx(mx, planned, letter.content, letter.requiretls)
             if isinstance(protected, Reply):
-                return [Answered(Outcome(r, protected, Phase.TLS, is_ours=True), None) for r in letter.recipients]
+                # as a server's own word to each of them would be (rfc8689#4.2.1)
+                return [Answered(Outcome(r, protected, Phase.RECIPIENT, is_ours=True), None) for r in letter.recipients]
             hosts = protected
         hosts = paired(hosts)
         self._remember(mx.domain, hosts)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -70,6 +69,13 @@ class _Published:
 
 
 _UNPUBLISHED = _Published()
+
+
+def _unknown(error: TemporaryFailure) -> _Published:
+    """Somebody may be hiding the records (rfc7672#2.1): the host isn't called."""
+    return _Published(failure=f"whether it has TLSA records can't be told now: {error}")
+
+
 _UNPROVEN = "the message requires TLS, and nothing proves the server's name"
 
 
@@ -107,7 +113,11 @@ class Protector:
         is_secure_mx = False
         asking = [host for host in names if levels[host].asks_dns or requiretls]
         if asking and self._resolver is not None and not domain.startswith("["):
-            secure_hosts = await self._secure_hosts(domain)
+            try:
+                secure_hosts = await self._secure_hosts(domain)
+            except TemporaryFailure as error:
+                secure_hosts = None
+                published = dict.fromkeys(asking, _unknown(error))
             is_secure_mx = secure_hosts is not None
             if secure_hosts is not None:
                 wanted = [host for host in asking if host in secure_hosts]
@@ -126,7 +136,7 @@ class Protector:
             one = published.get(host, _UNPUBLISHED)
             protected[host] = _judge(domain, host, levels[host], one, found, requiretls, is_secure_mx)
         demanding = [host for host in names if levels[host] in _ASKING and _is_demanding(protected[host])]
-        if demanding and not requiretls and _is_tls_optional(content):  # rfc8689#5
+        if demanding and not requiretls and _is_tls_optional(content):  # rfc8689#4.2.2
             protected |= dict.fromkeys(demanding, Protection(found=PolicyFound(domain)))
         for host, shown in identity.items():
             if shown is not None:
@@ -169,14 +179,15 @@ class Protector:
     # ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _secure_hosts(self, domain: str) -> frozenset[str] | None:
-        """The names that validated MX records give; None where they aren't validated, so that they prove nothing."""
+        """The names that validated MX records give; None where they aren't validated, so that they prove nothing.
+
+        Raises TemporaryFailure: the records were there a moment ago, and may have been validated ones.
+        """
         assert self._resolver is not None
         try:
             answer = await self._resolver.find(domain, "MX")
         except NotFound:
             return frozenset({domain}) if await self._has_secure_address(domain) else None
-        except TemporaryFailure:
-            return None
         if not answer.is_secure:
             return None
         return frozenset(exchange.host for exchange in exchanges(answer.records))
@@ -185,18 +196,31 @@ class Protector:
         return await self._secure_base(name) is not None
 
     async def _secure_base(self, name: str) -> str | None:
-        """Where a name's validated addresses are, after aliases; None where they aren't validated (rfc7672#2.2.2)."""
+        """Where a name's validated addresses are, after aliases; None where they aren't validated (rfc7672#2.2.2).
+
+        One family's are enough. Raises TemporaryFailure where there are none, and nobody can tell.
+        """
         assert self._resolver is not None
         there: list[Answer] = []
+        failure: TemporaryFailure | None = None
         for kind in ("A", "AAAA"):  # one by one: whoever looked for the host has both already
-            with suppress(NotFound, TemporaryFailure):
+            try:
                 there.append(await self._resolver.find(name, kind))
+            except NotFound:
+                continue
+            except TemporaryFailure as error:
+                failure = error
+        if not there and failure is not None:
+            raise failure
         if not there or not all(answer.is_secure for answer in there):
             return None
         return there[0].name or name
 
     async def _published(self, host: str, port: int) -> _Published:
-        base = await self._secure_base(host)
+        try:
+            base = await self._secure_base(host)
+        except TemporaryFailure as error:
+            return _unknown(error)
         if base is None:
             return _UNPUBLISHED
         assert self._resolver is not None
@@ -205,8 +229,8 @@ class Protector:
                 answer = await self._resolver.find(f"_{port}._tcp.{name}", "TLSA")
             except NotFound:
                 continue
-            except TemporaryFailure as error:  # rfc7672#2.2: somebody may be hiding them
-                return _Published(failure=f"whether it has TLSA records can't be told now: {error}")
+            except TemporaryFailure as error:
+                return _unknown(error)
             if not answer.is_secure:
                 continue
             parsed = [record for text in answer.records if (record := Tlsa.parse(text))]
@@ -229,7 +253,7 @@ def _plain(domain: str) -> str:
 
 
 def _is_tls_optional(content: Blob) -> bool:
-    """Whether the message says that arriving matters more than how (RFC 8689 §5)."""
+    """Whether the message says that arriving matters more than how (RFC 8689 §3)."""
     return any(value.strip().lower() == b"no" for value in read_section(content).raw_values("TLS-Required"))
 
 
