@@ -25,6 +25,8 @@ from unit.docs.pages import BRING, PAGES, ROOT, Block, blocks, normalised, shows
 GUIDES = [page for page in PAGES if "walks" not in page.parts and page != BRING]
 PLUGIN = 'from gatepost import on\n\n\n@on("message")\nasync def spam(event):\n    pass\n'
 FILES = {
+    "secrets/srs": "a secret of sixteen octets or more\n",
+    "secrets/batv": "another secret of sixteen octets\n",
     "plugins/spam.py": PLUGIN,
     "plugins/keywords.py": PLUGIN,
     "plugins/archive.py": PLUGIN,
