@@ -24,11 +24,14 @@ from programs import program
 
 @dataclass
 class NextServer:
-    """What an inner server knows and was told. `knows`: recipients; empty means everybody. `says`: by verb, once."""
+    """What an inner server knows and was told. `knows`: recipients; empty means everybody. `says`: by verb, once;
+    `says_of`: by recipient, at the end of data by LMTP, always.
+    """
 
     port: int = 0
     knows: set[str] = field(default_factory=set)
     says: dict[str, str] = field(default_factory=dict)
+    says_of: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     taken: list[tuple[str, list[str], bytes]] = field(default_factory=list)
     taken_at: list[float] = field(default_factory=list)
@@ -46,7 +49,8 @@ class NextServer:
         if said.startswith("250"):
             self.taken_at.append(time.monotonic())
             self.taken.append((envelope.mail_from, list(envelope.rcpt_tos), envelope.original_content))
-        return "\r\n".join([said] * len(envelope.rcpt_tos)) if isinstance(server, LMTP) else said
+        each = [self.says_of.get(one, said) for one in envelope.rcpt_tos]
+        return "\r\n".join(each) if isinstance(server, LMTP) else said
 
     def with_mark(self, mark: str) -> list[tuple[str, list[str], bytes]]:
         """What was taken with a mark somewhere in it."""

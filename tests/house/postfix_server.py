@@ -52,8 +52,8 @@ class Postfix:
 
 
 @contextmanager
-def postfix(**parameters: str) -> Iterator[Postfix]:
-    """Postfix on a free port of loopback, with these parameters of main.cf. It starts as root only."""
+def postfix(*, port: int = 0, **parameters: str) -> Iterator[Postfix]:
+    """Postfix on this port of loopback, or a free one, with these parameters of main.cf. It starts as root only."""
     command = program("postfix")
     with tempfile.TemporaryDirectory(prefix="postfix-") as made, smtp_sink() as sink:
         folder = Path(made)
@@ -62,7 +62,7 @@ def postfix(**parameters: str) -> Iterator[Postfix]:
         for one in (settings, queue, data):
             one.mkdir(mode=0o755)
         shutil.chown(data, "postfix")
-        port, log = free_port(), folder / "log"
+        port, log = port or free_port(), folder / "log"
         main = {
             "compatibility_level": "3.6",
             "queue_directory": str(queue),
