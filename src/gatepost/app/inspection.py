@@ -122,7 +122,7 @@ def listener_facts(
 
 def worker_facts(worker: Worker) -> dict[str, Any]:
     """How one worker is doing."""
-    counts = [spool.counts() for spool in worker.spools]
+    counts = [spool.counts() for spool in worker.delivering.spools]
     addresses = {name: bound.address for name, bound in worker.listeners.items()}
     return {
         **listener_facts(worker.settings, addresses, worker.certificates),
@@ -130,7 +130,7 @@ def worker_facts(worker: Worker) -> dict[str, Any]:
         "sessions": worker.sessions,
         "queued": sum(one.queued for one in counts),
         "held": sum(one.held for one in counts),
-        "adopted": len(worker.adopted),
+        "adopted": len(worker.delivering.adopted),
     }
 
 

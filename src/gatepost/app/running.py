@@ -138,16 +138,15 @@ class Single:
 
 def worker_desk(worker: Worker, more: Mapping[str, Action]) -> Desk:
     """The desk over one worker's stores."""
+    stores, way = worker.stores, worker.delivering
     queue = None
-    if worker.spools:
-        destinations = DestinationsDesk(
-            worker.spools, worker.stores.ledger, time.time, worker.destinations, worker.ways
-        )
-        queue = Queue(worker.spools, worker.stores.recorder.record, destinations)
-    submissions, data = worker.submissions, worker.settings.data
+    if way.spools:
+        destinations = DestinationsDesk(way.spools, stores.ledger, time.time, way.destinations, way.ways)
+        queue = Queue(way.spools, stores.recorder.record, destinations)
+    submissions, data = way.submissions, worker.settings.data
     if submissions is not None and data is not None:
         more = {**more, SUBMIT: lambda arguments: take_in(submissions, data, arguments)}
-    return Desk(queue, worker.stores.records, more)
+    return Desk(queue, stores.records, more)
 
 
 def reloaded(generation: int, settings: Settings) -> str:

@@ -234,7 +234,7 @@ class Server:
     @property
     def sending(self) -> Sending:
         """The ways to send, one by one."""
-        return self._running.sending
+        return self._running.delivering.sending
 
     @property
     def _running(self) -> Worker:

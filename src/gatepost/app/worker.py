@@ -8,41 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gatepost.admin.destinations import suspended_since
-from gatepost.app.allowances import allowances, back_off
+from gatepost.app.delivering import Delivering
 from gatepost.app.dialects import load_plugins
-from gatepost.app.gates import delivery_routes, gates, hop
+from gatepost.app.gates import gates, hop
 from gatepost.app.generation import Generation, Surroundings, make_generation
 from gatepost.app.next_server import CallAhead, HandOvers
-from gatepost.app.observing import Observer, Say, session_facts
-from gatepost.app.ourselves import exchangers, resolver
-from gatepost.app.protecting import Protecting, contexts
+from gatepost.app.observing import Say, session_facts
+from gatepost.app.ourselves import resolver
 from gatepost.app.reloading import check_reloadable
-from gatepost.app.return_paths import manner, own_domains
-from gatepost.app.sending import Listeners, Sending
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.app.stores import Stores
-from gatepost.app.submission import Submissions
-from gatepost.delivery import Destinations, Dialer, Policy, Runner, Schedule
-from gatepost.delivery.connection import Timeouts
-from gatepost.delivery.outbound import Surroundings as Outgoing
-from gatepost.delivery.outbound import asked
-from gatepost.delivery.ports import Outbound
-from gatepost.delivery.route import Mx, Routes
-from gatepost.delivery.submission import Submission
-from gatepost.delivery.ways import Ways
-from gatepost.model import Path, Ticket
 from gatepost.net import Stream, listen
 from gatepost.net.certificates import Certificates, Pair
 from gatepost.net.listener import Listener as NetListener
-from gatepost.net.mx import Exchangers
 from gatepost.plugins.host.launched import Starters
 from gatepost.plugins.loaded import Loaded
 from gatepost.serving.limits import SessionCounter, SessionLimits
@@ -50,11 +34,10 @@ from gatepost.serving.patience import LoopPatience, SystemClock
 from gatepost.serving.reception import Reception
 from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
-from gatepost.store import Spool, SpoolError
-from gatepost.store.embedded import find_shards, open_shard
-from gatepost.store.files import RealFiles
 
 log = logging.getLogger("gatepost")
+
+_BUSY = 20  # sessions from which on delivery gives way
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +80,9 @@ class Worker:
         self.generations = 1
         """How many there have been, the present one included."""
         self.certificates: Certificates | None = None
-        self.adopted: list[Spool] = []
-        """Spools of shards beyond the number of workers: delivered from, received into by nobody."""
         self.listeners: dict[str, Bound] = {}
-        self.sending: Sending
-        """What programs send with; there once the worker has started."""
-        self.submissions: Submissions | None = None
-        """Who takes mail that comes over no connection; None where there is no queue."""
-        self.following = Listeners()
+        self.delivering: Delivering
+        """How mail leaves; there once the worker has started."""
         self._starters = starters or Starters()
         self._patience = LoopPatience()
         self._resolver = resolver(settings)
@@ -113,14 +91,7 @@ class Worker:
         self._listening: list[NetListener] = []
         self._prepared: _Prepared | None = None
         self._retired: list[Generation] = []
-        self._runners: list[tuple[Runner, asyncio.Task[None]]] = []
-        self._routes = Routes(())
-        self._domains: frozenset[str] = frozenset()
-        self._manner = manner(settings)
-        self._destinations: Destinations | None = None
-        self._protecting: Protecting | None = None
         self._around: Surroundings
-        self._outgoing: Outgoing
         self._counter = counter or SessionCounter(_session_limits(settings))
 
     # ── beginning ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,51 +120,26 @@ class Worker:
                 has_room=self.stores.has_room,
             )
             self.certificates = self.stores.certificates
-            self._outgoing = Outgoing(
-                settings.hostname,
-                lambda: self.generation.dispatcher,
-                self._patience,
-                self.stores.recorder,
-                self.stores.files,
-            )
-            self._protecting = Protecting.of(settings, self._resolver, self.stores.ledger)
-            self._destinations = destinations(
+            self.delivering = Delivering(
                 settings,
-                exchangers(settings, self._resolver, lambda: (one.address for one in self.listeners.values())),
-                self._protecting,
-                lambda: asked(self._outgoing),
+                self.stores,
+                self._around,
+                share=(self._shard, self._workers),
+                generation=lambda: self.generation,
+                say=lambda: self.say,
+                is_reception_busy=lambda: len(self._sessions) > _BUSY,
+                listening=lambda: (one.address for one in self.listeners.values()),
             )
-            self._destinations.suspensions.replace(await suspended_since(self.stores.ledger))
+            await self.delivering.open()
             first = await self._make(settings)
-            self._begin_sending(tokens)
             await first.generation.open()
-            self.generation, self._routes, self._domains = first.generation, first.routes, first.domains
-            if self.stores.delivers:
-                self._deliver_from(self.stores.spool)
-                await self._adopt()
+            self.generation = first.generation
+            await self.delivering.begin()
             for listener in settings.listen:
                 await self._listen(listener, (sockets or {}).get(listener.name))
         except BaseException:
             await self.stop(0)
             raise
-
-    def _begin_sending(self, tokens: Tokens) -> None:
-        settings, stores = self.settings, self.stores
-        assert self._destinations is not None
-        if stores.delivers:
-            self.submissions = Submissions(
-                stores.spool,
-                tokens.next,
-                hostname=settings.hostname,
-                size_limit=settings.limits.message_size,
-                has_room=stores.has_room,
-                has_route=lambda path, sender, user: self._routes.find(path, sender, user) is not None,
-                record=stores.recorder.record,
-            )
-            if self._protecting is not None:
-                self._protecting.report(settings, self.submissions, self._shard, self._workers)
-        mx = next((one.action for one in delivery_routes(settings).routes if isinstance(one.action, Mx)), Mx())
-        self.sending = Sending(self._destinations, self.submissions, settings.hostname, self.following, mx)
 
     async def _make(self, settings: Settings) -> _Prepared:
         """All that settings come to, beside what there is. Nothing is opened, nothing changes."""
@@ -215,9 +161,9 @@ class Worker:
             raise
 
     def _join(self, settings: Settings, plugins: Sequence[Loaded]) -> _Prepared:
-        assert self._destinations is not None
-        ahead = CallAhead(self._destinations, self.stores.ledger, settings.hostname)
-        over = HandOvers(self._destinations)
+        destinations = self.delivering.destinations
+        ahead = CallAhead(destinations, self.stores.ledger, settings.hostname)
+        over = HandOvers(destinations)
         made = gates(
             settings,
             known=self.stores.users.exists,
@@ -230,7 +176,7 @@ class Worker:
             certificates = Certificates([Pair(one.chain, one.key) for one in settings.tls.certificate])
             around = replace(around, certificate=certificates.context)
         generation = make_generation(settings, plugins, made, around)
-        return _Prepared(generation, around, certificates, delivery_routes(settings), own_domains(settings))
+        return _Prepared(generation, around, certificates)
 
     async def _listen(self, listener: Listener, bound: socket.socket | None) -> None:
         name = listener.name
@@ -265,76 +211,12 @@ class Worker:
         if not self._sessions:
             self._all_ended.set()
 
-    def _deliver_from(self, spool: Spool) -> None:
-        settings, tokens = self.settings, self._around.tokens
-        assert self._destinations is not None
-        runner = Runner(
-            spool,
-            lambda: self._routes,
-            self.stores.maildrop,
-            self._destinations,
-            Policy(
-                hostname=settings.hostname,
-                postmaster=Path.parse("postmaster", bare_postmaster=True),
-                is_own=lambda path: path.domain in self._domains,
-                new_ticket=lambda: Ticket(tokens.next(), 1),
-                manner=lambda: self._manner,
-            ),
-            Observer(self.stores.recorder, lambda: self.generation, lambda: self.say, self.following),
-            clock=time.time,
-            chance=random.random,
-            schedule=Schedule(settings.delivery.first, settings.delivery.max, settings.delivery.expire),
-            is_reception_busy=lambda: len(self._sessions) > 20,
-            followed=self.following.attempt,
-            submission=Submission(
-                self._outgoing.dispatcher,
-                patience=self._patience,
-                recorder=self.stores.recorder,
-                files=self.stores.files,
-            ),
-        )
-        self._runners.append((runner, asyncio.create_task(runner.run(), name="delivery")))
-
-    async def _adopt(self) -> None:
-        """Take up the shards that belong to no worker any more, so that what is in them is delivered."""
-        if self.settings.data is None:
-            return
-        files = RealFiles()
-        shards = await asyncio.get_running_loop().run_in_executor(
-            None, find_shards, self.settings.data / "shards", files
-        )
-        for folder in shards:
-            if not _falls_to(folder.name, self._shard, self._workers):
-                continue
-            try:
-                spool = await open_shard(folder, files, time.time, on_damage=log.error)
-            except SpoolError as error:
-                log.error("what is in %s isn't delivered: %s", folder, error)
-                continue
-            self.adopted.append(spool)
-            self._deliver_from(spool)
-
     # ── while it runs ──────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def sessions(self) -> int:
         """Sessions at this moment."""
         return len(self._sessions)
-
-    @property
-    def destinations(self) -> Destinations | None:
-        """Next servers, once it has started."""
-        return self._destinations
-
-    @property
-    def ways(self) -> Ways | None:
-        """Where mail for a domain goes, once it has started."""
-        return None if self._destinations is None else Ways(lambda: self._routes, self._destinations)
-
-    @property
-    def spools(self) -> tuple[Spool, ...]:
-        """Every spool this worker delivers from."""
-        return (self.stores.spool, *self.adopted) if self.stores.delivers else ()
 
     async def reload(self, settings: Settings) -> None:
         """Switch to other settings, or raise and change nothing. Sessions keep the generation they began with."""
@@ -359,13 +241,8 @@ class Worker:
         before, self.generation = self.generation, prepared.generation
         self.settings, self._around = prepared.generation.settings, prepared.around
         self.certificates = prepared.certificates
-        self._routes, self._domains = prepared.routes, prepared.domains
-        self._manner = manner(self.settings)
+        self.delivering.switch(self.settings)
         self.generations += 1
-        if self._destinations is not None:
-            self._destinations.allowances = allowances(self.settings)
-        for runner, _ in self._runners:
-            runner.sort()
         self._counter.limits = _session_limits(self.settings)
         self._retired.append(before)
         self._patience.spawn(self._retire(before))
@@ -403,11 +280,8 @@ class Worker:
             except TimeoutError:
                 for session in tuple(self._sessions):
                     session.cut_off()
-        runners, self._runners = self._runners, []
-        await asyncio.gather(*(runner.stop(min(grace_s, 10.0)) for runner, _ in runners))
-        await asyncio.gather(*(running for _, running in runners))
-        if not runners and self._destinations is not None:
-            await self._destinations.close()
+        if hasattr(self, "delivering"):
+            await self.delivering.stop(min(grace_s, 10.0))
         await self._patience.close()
         await self.abandon()
         for generation in self._retired:
@@ -415,11 +289,9 @@ class Worker:
         if hasattr(self, "generation"):
             await _close(self.generation)
         self._starters.close()
-        if self._protecting is not None:
-            await self._protecting.close()
+        if hasattr(self, "delivering"):
+            await self.delivering.close()
         await self._resolver.close()
-        for spool in self.adopted:
-            await spool.close()
         if hasattr(self, "stores"):
             await self.stores.close()
 
@@ -431,8 +303,6 @@ class _Prepared:
     generation: Generation
     around: Surroundings
     certificates: Certificates | None
-    routes: Routes
-    domains: frozenset[str]
 
 
 async def _close(generation: Generation) -> None:
@@ -442,40 +312,3 @@ async def _close(generation: Generation) -> None:
 
 def _session_limits(settings: Settings) -> SessionLimits:
     return SessionLimits(settings.limits.sessions, settings.limits.sessions_per_peer)
-
-
-def _falls_to(name: str, shard: int, workers: int) -> bool:
-    """Whether a shard's folder, beyond those of the workers, is for this worker to take up."""
-    if not name.isdecimal():
-        return shard == 0
-    return int(name) >= workers and int(name) % workers == shard
-
-
-def destinations(
-    settings: Settings,
-    exchangers: Exchangers | None = None,
-    protecting: Protecting | None = None,
-    outbound: Callable[[], Outbound | None] = lambda: None,
-) -> Destinations:
-    """Next servers as the settings want them to be spoken to; without `exchangers` those of the settings only, without
-    `protecting` by TLS as their routes say. `outbound` gives whom to ask in a session that begins.
-    """
-    delivery = settings.delivery
-    dialer = Dialer(
-        settings.hostname,
-        timeouts=Timeouts(
-            connect=delivery.connect_timeout,
-            greeting=delivery.greeting_timeout,
-            command=delivery.command_timeout,
-            data=delivery.data_timeout,
-            block=delivery.block_timeout,
-            end=delivery.end_timeout,
-        ),
-        contexts=contexts(settings) if protecting is None else protecting.contexts,
-        observer=None if protecting is None else protecting.counts,
-        outbound=outbound,
-    )
-    protector = None if protecting is None else protecting.protector
-    return Destinations(
-        dialer, exchangers=exchangers, protector=protector, allowances=allowances(settings), back_off=back_off(settings)
-    )

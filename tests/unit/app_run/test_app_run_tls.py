@@ -103,7 +103,7 @@ async def test_a_report_goes_through_our_own_queue(authority: trustme.CA) -> Non
     async with serving(der(leaf.cert_chain_pems[0]), server_context(leaf), settings) as (server, peer, told):
         await asyncio.to_thread(_send, server)
         assert (await told.get()).startswith("delivered ann@d.example 250")
-        protecting = server._running._protecting
+        protecting = server._running.delivering.protecting
         assert protecting is not None
         assert protecting.reporter is not None
         await protecting.reporter.flush()

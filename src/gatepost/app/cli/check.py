@@ -301,9 +301,9 @@ def _knows_recipients(settings: Settings, route: Route) -> Look:
 
 
 async def _accepts_everything(settings: Settings, route: Route, domain: str) -> bool | None:
+    from gatepost.app.delivering import destinations
     from gatepost.app.gates import hop
     from gatepost.app.next_server import CallAhead
-    from gatepost.app.worker import destinations
     from gatepost.store.ledger import MemoryLedger
 
     servers = destinations(settings)
