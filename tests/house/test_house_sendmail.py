@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatepost.app.cli.outcome import Failure
-from gatepost.app.cli.sendmail import Call, parse
+from gatepost.app.cli.sendmail import Call, main, parse
 from house.premises import LOCAL, Premises, fresh_mark, listener
 from house.server_process import READY_S, eventually, gatepost
 
@@ -22,11 +23,12 @@ recipients = "any"
 
 
 def sendmail(folder: Path, *arguments: str, stdin: str = "", name: str = "main") -> subprocess.CompletedProcess[str]:
-    """The command, as its entry point runs it."""
+    """The command, as its entry point runs it, for the settings of that folder."""
     code = f"import sys; from gatepost.app.cli.sendmail import {name}; sys.exit({name}())"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=folder,
+        env={**os.environ, "GATEPOST_CONFIG": str(folder / "gatepost.toml")},
         input=stdin,
         capture_output=True,
         text=True,
@@ -124,3 +126,18 @@ def test_arguments_as_sendmail_reads_them() -> None:
         parse(["-Z"])
     with pytest.raises(Failure, match="needs a value"):
         parse(["-f"])
+
+
+def test_the_callers_folder_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gatepost.toml").write_text('hostname = "elsewhere.example"\ndata = "data"\n' + listener("mx") + LOCAL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GATEPOST_CONFIG", raising=False)
+    monkeypatch.setattr("gatepost.app.cli.sendmail._USUAL", tmp_path / "etc" / "gatepost.toml")
+    assert main(["ann@example.org"]) == 78
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("notify", ["sometimes", "never,success", ""])
+def test_a_notify_that_is_none(notify: str) -> None:
+    with pytest.raises(Failure, match="-N is never, or a list"):
+        parse(["-N", notify, "ann@example.org"])

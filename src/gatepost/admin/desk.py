@@ -122,6 +122,9 @@ def _name(arguments: Mapping[str, Any]) -> str:
     name = str(arguments.get("destination", "")).strip()
     if not name or len(name) > NAME_MAX or not name.isprintable() or " " in name:
         raise ActionError("which destination? give a domain or a server", "gatepost queue destinations", EX_USAGE)
+    if name.rpartition("@")[0]:
+        domain = name.rpartition("@")[2]
+        raise ActionError(f"{name} is an address, and a destination is a domain or a server", f"say {domain}", EX_USAGE)
     return name
 
 

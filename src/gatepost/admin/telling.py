@@ -49,6 +49,8 @@ class Transaction:
     decided_by: str = ""
     handed_over: str = ""
     """Who has it, where another server was given it while the sender waited."""
+    about: str = ""
+    """The ticket of the message that this one, written here, tells of."""
     began_ms: int = 0
     ended_ms: int = 0
 
@@ -191,7 +193,10 @@ def _tell_transaction(one: Transaction, kind: str, facts: Mapping[str, Any]) -> 
             one.edits = facts.get("edits", ())
             one.decided_by = str(facts.get("by", ""))
             one.handed_over = str(facts.get("handed_over", ""))
-            one.outcome = "REFUSED" if reply[:1] in "45" else _kept(one)
+            one.about = str(facts.get("about", ""))
+            one.outcome = "REFUSED" if reply and reply[0] in "45" else _kept(one)
+            if one.about:
+                one.outcome, one.where = "HELD" if facts.get("held") else "REPORT", ""
         case "asked" | "unasked":
             one.asked.append(facts)
         case _:
@@ -222,6 +227,8 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None,
     ]
     if one.heard:
         lines.append(f"  heard  {one.heard}")
+    if one.about:
+        lines.append(f"  about  {one.about}" + (f"    gatepost explain {one.about}" if commands else ""))
     lines += [f"  refused <{recipient}>  {reply}" for recipient, reply in one.refused if reply != one.heard]
     lines += _asked_lines([*told.asked, *one.asked], one)
     for recipient, decision in one.each.items():

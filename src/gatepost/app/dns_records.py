@@ -59,10 +59,11 @@ class Comparison:
 
 
 def own_domains(settings: Settings) -> list[str]:
-    """The domains that mail is received for or that sign, in the order of the settings."""
+    """The domains that mail is received for or that sign, in the order of the settings. A route that isn't for anyone
+    may lead to somebody else's domain."""
     named = [table.domain for table in settings.dkim]
     for route in settings.route:
-        if route.deliver.by in {"maildir", "lmtp", "relay", "discard"}:
+        if route.deliver.by in {"maildir", "lmtp", "relay", "discard"} and route.for_whom == "anyone":
             named += [one.rpartition("@")[2] for one in route.match if "@" in one]
     found: list[str] = []
     for name in named:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from gatepost.app.generation import Generation
 from gatepost.app.recording import TraceRecorder
 from gatepost.app.sending import Listeners, SentTo
+from gatepost.app.submission import LISTENER
 from gatepost.delivery.route import Host
 from gatepost.hooks.notices import Bounced, Deferred, Delivered
 from gatepost.model import Recipient, Reply
 from gatepost.serving.reception import Reception
-from gatepost.store import Entry
+from gatepost.store import Deposit, Entry
 
 _DELIVERED = Reply(250, "2.0.0", "delivered")
 _NOTICES = {"delivered": Delivered, "deferred": Deferred, "bounced": Bounced}
@@ -47,6 +48,17 @@ class Observer:
     def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str, host: Host | None) -> None:
         self._tell("bounced", entry, recipient, reply, {"told": told, **_at(host)})
         self._is_done(entry, recipient, reply, host)
+
+    def written(self, entry: Entry, deposit: Deposit) -> None:
+        token, transaction = deposit.ticket.token, {"transaction": deposit.ticket.number}
+        record = self._recorder.record
+        record(token, "session", {"peer": LISTENER, "port": 0, "listener": LISTENER})
+        record(token, "sender", {**transaction, "sender": deposit.envelope.sender.address})
+        for recipient in deposit.envelope.recipients:
+            record(token, "recipient", {**transaction, "recipient": recipient.address})
+        held = {} if deposit.held is None else {"held": deposit.held}
+        record(token, "message", {**transaction, "size": deposit.content.size, "about": str(entry.ticket), **held})
+        record(token, "end", {"how": "written here", "messages": 1})
 
     def _is_done(self, entry: Entry, recipient: Recipient, reply: Reply, host: Host | None) -> None:
         if self._following is not None:

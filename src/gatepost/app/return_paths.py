@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gatepost.app.settings.root import Settings
+from gatepost.app.settings.routes import Route
 from gatepost.content.batv import Batv
 from gatepost.content.srs import Srs
 from gatepost.delivery.notice import Manner
@@ -15,8 +16,14 @@ from gatepost.serving.returning import Returning
 
 
 def own_domains(settings: Settings) -> frozenset[str]:
-    """The domains whose senders are ours, and hear of failures."""
-    return frozenset(domain for route in settings.route for match in route.match if (domain := _own_domain(match)))
+    """The domains whose senders are ours, and hear of failures. Where mail only leaves to, is somebody else's: what
+    goes by MX, and relays that aren't for anyone."""
+    routes = [route for route in settings.route if _is_into_the_house(route)]
+    return frozenset(domain for route in routes for match in route.match if (domain := _own_domain(match)))
+
+
+def _is_into_the_house(route: Route) -> bool:
+    return route.deliver.by != "mx" and (route.deliver.by != "relay" or route.for_whom == "anyone")
 
 
 def _own_domain(match: str) -> str:

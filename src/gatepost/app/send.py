@@ -48,6 +48,8 @@ async def send(
     or a mode that can't be, OSError where the message can't be read, SettingsError, and for "queue" QueueError.
     """
     if mode == "queue":
+        if settings is None and "data" not in settings_by_name:
+            raise ValueError('whose queue is it? settings="gatepost.toml", or data="…", names the server')
         return await queue(message, sender, recipients, _of(settings, settings_by_name), progress=progress)
     from gatepost.app.server import Server  # noqa: PLC0415  the whole house, for this
 
@@ -72,6 +74,8 @@ def send_sync(
     **settings_by_name: Any,
 ) -> Sent:
     """As `send`, for programs without a loop; RuntimeError within one."""
+    if is_within_a_loop():
+        raise RuntimeError("send_sync would stop the loop that runs here: await send(…)")
     work: Coroutine[Any, Any, Sent] = send(
         message,
         sender,
@@ -88,6 +92,15 @@ def send_sync(
         return asyncio.run(work)
     finally:
         work.close()
+
+
+def is_within_a_loop() -> bool:
+    """Whether this thread runs an event loop just now."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _of(settings: Settings | str | os.PathLike[str] | None, by_name: Mapping[str, Any]) -> Settings:

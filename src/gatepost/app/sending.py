@@ -25,7 +25,7 @@ from gatepost.content.received import date
 from gatepost.delivery import Destinations
 from gatepost.delivery.attempt import Answered, Letter, OnProgress
 from gatepost.delivery.route import Hop, Host, Mx, Relay, Security
-from gatepost.model import Blob, Envelope, Path, Recipient, Reply, Ticket
+from gatepost.model import AddressError, Blob, Envelope, Path, Recipient, Reply, Ticket
 from gatepost.store import Entry
 from gatepost.wire.smtp.client_events import Credentials, Outcome, Phase
 
@@ -190,6 +190,8 @@ class Sending:
         password: str | None = None,
     ) -> Sent:
         """By one of the ways: "now", "queue" or "via HOST:PORT", for which the last three arguments are."""
+        if mode in {"now", "queue"} and (user is not None or password is not None):
+            raise ValueError(f'user and password are for mode="via HOST:PORT", not "{mode}"')
         match mode.split():
             case ["now"]:
                 return await self.directly(message, sender, recipients, progress=progress)
@@ -320,10 +322,17 @@ def sent_to(answer: Answered) -> SentTo:
 def envelope_of(sender: str, recipients: str | Sequence[str]) -> tuple[Path, tuple[Recipient, ...]]:
     """Sender ("" for none) and recipients, once each. AddressError for what is no address, ValueError for nobody."""
     several = [recipients] if isinstance(recipients, str) else recipients
-    to = tuple(dict.fromkeys(Recipient(Path.parse(one, bare_postmaster=True)) for one in several))
+    to = tuple(dict.fromkeys(Recipient(_path(one)) for one in several))
     if not to or not all(one.path for one in to):
         raise ValueError("a message needs at least one recipient, and each one an address")
-    return Path.parse(sender, bare_postmaster=True), to
+    return _path(sender), to
+
+
+def _path(written: str) -> Path:
+    try:
+        return Path.parse(written, bare_postmaster=True)
+    except AddressError as error:
+        raise AddressError(f'"{written}" is no address: {error}') from None
 
 
 def _letter(blob: Blob, sender: Path, recipients: tuple[Recipient, ...]) -> Letter:

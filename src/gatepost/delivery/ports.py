@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gatepost.delivery.route import Hop, Host
 from gatepost.model import Blob, Path, Peer, Recipient, Reply, Ticket, Tls
-from gatepost.store import Entry
+from gatepost.store import Deposit, Entry
 from gatepost.wire.smtp.client_events import (
     Asks,
     Capabilities,
@@ -51,6 +51,10 @@ class Observer(Protocol):
 
     def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str, host: Host | None) -> None:
         """A recipient will not have the message; `told` says who knows: "sender", "postmaster", or "" for nobody."""
+
+    def written(self, entry: Entry, deposit: Deposit) -> None:
+        """A message with a ticket of its own is in the queue because of the entry: a report, word to the postmaster,
+        or a copy that is held for those who won't have it."""
 
 
 @dataclass(frozen=True, slots=True)

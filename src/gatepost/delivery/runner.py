@@ -353,6 +353,9 @@ class Runner:
                     self._observer.bounced(entry, result.recipient, reply or _BUG, result.told, result.host)
                 case _:
                     assert_never(result.fate)
+        for deposit in settlement.deposits:
+            if deposit.ticket != entry.ticket:
+                self._observer.written(entry, deposit)
 
 
 def _rest_s(results: Sequence[Result]) -> float | None:

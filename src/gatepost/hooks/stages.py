@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import ClassVar
 
 from gatepost.hooks.events import E, Event, EventClosed, Recipients, Transaction, Turn, WithContent
@@ -207,6 +208,9 @@ def stage_named(name: str) -> type[Event]:
         return found
     if ours := BY_OTHER_NAMES.get(name.lower()):
         raise LookupError(f'there is no stage "{name}"; it is called "{ours}" here')
+    plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    if near := get_close_matches(plain, by_plain := {one.replace("-", ""): one for one in STAGES}, 1):
+        raise LookupError(f'there is no stage "{name}"; did you mean "{by_plain[near[0]]}"?')
     raise LookupError(f'there is no stage "{name}"; there are: {", ".join(STAGES)}')
 
 

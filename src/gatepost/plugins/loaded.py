@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from gatepost.hooks.bindings import Binding, OnFailure
+from gatepost.hooks.bindings import Binding, BindingError, OnFailure
 from gatepost.hooks.breaker import Breaker
 from gatepost.hooks.notices import Notice
 from gatepost.hooks.rules import RuleError, parse_rule, parse_when
@@ -148,6 +148,8 @@ def make_binding(
             prepare=prepare,
             **said,
         )
+    except BindingError as error:
+        raise PluginError(str(error)) from error
     except (RuleError, ValueError, TypeError) as error:
         raise PluginError(f'plugin "{plugin}", stage "{stage.name}": {error}') from error
 

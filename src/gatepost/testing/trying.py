@@ -14,13 +14,17 @@ from typing import Any
 
 import gatepost
 from gatepost.admin.telling import Entry, Explanation, explain
+from gatepost.hooks.notices import Bounced, Deferred, Delivered
 from gatepost.hooks.records import read_verdict
+from gatepost.hooks.stages import AFTERWARDS, OUTBOUND
 from gatepost.hooks.verdicts import Verdict
 from gatepost.model import Tls
 from gatepost.plugins.loaded import Exchange, Loaded, Wish
 from gatepost.plugins.python import load
 from gatepost.testing.rig import Rig
 
+_LATER = (Delivered, Deferred, Bounced)
+_SERVER = "they are asked where mail leaves: gatepost run --plugin FILE, then gatepost explain TICKET"
 _HOUSE = str(Path(gatepost.__file__).parent)
 MESSAGE = (
     b"From: Dave <dave@bobo.example>\r\nTo: Ann <ann@example.org>\r\nSubject: hello\r\n"
@@ -49,6 +53,8 @@ class Story:
     """What a plugin that isn't Python was passed, and what it returned."""
     errors: list[BaseException] = field(default_factory=list)
     """What hooks raised."""
+    untried: list[str] = field(default_factory=list)
+    """Stages and notices that the plugin is bound to, and that only a server with a queue comes to."""
     explanation: Explanation | None = None
 
     @property
@@ -93,6 +99,8 @@ class Story:
             to = ", ".join(self.recipients)
             lines += ["", f"the message for {to}, {len(self.content)} octets:", ""]
             lines += ["  " + line for line in self.content.decode("utf-8", "replace").splitlines()[:60]]
+        if self.untried:
+            lines += ["", f"not tried, since no server and no queue is here: {', '.join(self.untried)}", _SERVER]
         return "\n".join(lines)
 
 
@@ -133,6 +141,7 @@ async def try_plugin(
             pass
         await rig.settled()
         story.token = rig.records.entries[0][0]
+        story.untried = _untried(loaded)
         story.errors = [error for _, _, error in rig.records.errors]
         story.asked = list(rig.records.kinds("asked"))
         for facts in story.asked:
@@ -170,6 +179,13 @@ async def _converse(
         return
     story.replies.append((".", await client.content(message)))
     await say("QUIT")
+
+
+def _untried(loaded: Loaded) -> list[str]:
+    """What comes after the 250, and doesn't come here."""
+    later = AFTERWARDS | OUTBOUND
+    stages = [binding.stage.name for binding in loaded.bindings if binding.stage in later]
+    return list(dict.fromkeys([*stages, *(notice.name for notice, _ in loaded.told if notice in _LATER)]))
 
 
 def _briefly(heard: str) -> str:

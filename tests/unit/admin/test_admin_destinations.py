@@ -89,6 +89,9 @@ async def test_retry_makes_a_destinations_mail_due_and_ends_its_rest(office: Off
     assert {entry.id[-1] for entry in await office.spool.due(NOW, 9)} == {"1", "2"}
     with pytest.raises(ActionError, match="which destination"):
         await office.actions.do("queue.retry-destination", {"destination": "a b"})
+    with pytest.raises(ActionError, match="is an address, and a destination is") as caught:
+        await office.actions.do("queue.suspend", {"destination": "ann@one.example"})
+    assert caught.value.mend == "say one.example"
 
 
 async def test_retry_of_a_message_and_flush_call_servers_that_rest(office: Office) -> None:

@@ -1,5 +1,6 @@
 """`gatepost try`: what a plugin's author reads, whatever is wrong."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,43 @@ def test_a_crash_is_shown_with_the_authors_own_lines(tmp_path, capsys):
     ]
     assert "250 mx.test greets 192.0.2.1, and 9 more lines\n" in out
     assert "gatepost explain" not in out, "there is no server that could be asked"
+
+
+LATER = """\
+from gatepost import on, refuse
+
+
+@on("submitted")
+@on("out-message")
+@on("delivered")
+async def later(event):
+    return None
+"""
+
+
+def test_what_is_not_tried_is_named(tmp_path, capsys):
+    (tmp_path / "later.py").write_text(LATER)
+    assert main(["try", "later.py"]) == 0
+    assert (
+        "not tried, since no server and no queue is here: submitted, out-message, delivered\n"
+        in capsys.readouterr().out
+    )
+    assert main(["try", "later.py", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["untried"] == ["submitted", "out-message", "delivered"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("outmessage", "out-message"), ("Out_Rcpt", "out-recipient"), ("expand", "expanded")]
+)
+def test_a_misspelt_stage_in_code(name, meant, tmp_path, capsys):
+    (tmp_path / "wrong.py").write_text(CRASHES.replace('"recipient"', f'"{name}"'))
+    assert main(["try", "wrong.py"]) == 78
+    assert f'there is no stage "{name}"; did you mean "{meant}"?' in capsys.readouterr().err
+
+
+def test_what_cannot_be_kept_is_said_once(tmp_path, capsys):
+    (tmp_path / "wrong.py").write_text(CRASHES.replace('"recipient"', '"out-recipient", on_failure="quarantine"'))
+    assert main(["try", "wrong.py"]) == 78
+    said = capsys.readouterr().err
+    assert 'on_failure = "quarantine" can\'t be kept here' in said
+    assert said.count('stage "out-recipient"') == 1

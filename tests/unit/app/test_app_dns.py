@@ -145,6 +145,9 @@ def test_a_domain_that_only_sends(folder: Path) -> None:
 def test_the_domains_of_the_settings(folder: Path) -> None:
     found = settings(folder, '[[dkim]]\ndomain = "example.com"\n' + key("s1"))
     assert own_domains(found) == ["example.com", "example.org"]
+    partner = '[[route]]\nmatch = "*@bank.example"\nfor = "authenticated"\nrecipients = "any"\n'
+    found = settings(folder, partner + 'deliver = "relay 192.0.2.5:25"\n')
+    assert own_domains(found) == ["example.org"], "somebody else's domain"
 
 
 GOOD: Zone = {

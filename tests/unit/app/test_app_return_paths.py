@@ -79,3 +79,15 @@ def test_without_secrets_there_is_nothing() -> None:
     settings = Settings.in_memory()
     assert manner(settings).return_paths is None
     assert returning(settings, lambda: NOW) is None
+
+
+def test_where_mail_only_leaves_to_is_not_ours() -> None:
+    settings = Settings.in_memory(
+        route=[
+            {"match": "*@own.example", "deliver": "relay 10.0.0.5:25"},
+            {"match": "*@inside.example", "deliver": "lmtp 10.0.0.5:24", "for": ["10.0.0.0/8"]},
+            {"match": "*@bank.example", "deliver": "relay 192.0.2.5:25", "for": "authenticated", "recipients": "any"},
+            {"match": "*@partner.example", "deliver": "mx"},
+        ]
+    )
+    assert own_domains(settings) == {"own.example", "inside.example"}

@@ -10,7 +10,7 @@ from io import BytesIO
 import pytest
 
 import gatepost
-from gatepost import Progress, QueueError, SendState, Server, SettingsError, send
+from gatepost import Progress, QueueError, SendState, Server, SettingsError, send, send_sync
 from gatepost.app.sending import Listeners, Sending, next_server
 from gatepost.delivery import Destinations, Dialer
 from gatepost.delivery.route import Host, Mx, Relay, Security
@@ -133,6 +133,14 @@ async def test_a_server_that_cannot_be_reached_may_be_repeated():
 async def test_what_cannot_be_sent_is_said_before_anything_is():
     with pytest.raises(AddressError):
         await send(HELLO, "ann@here.example", "not an address")
+    with pytest.raises(AddressError, match='"bob" is no address: the address has no domain'):
+        await send(HELLO, "ann@here.example", ["eve@there.example", "bob"])
+    with pytest.raises(ValueError, match="whose queue is it"):
+        await send(HELLO, "", "bob@there.example", mode="queue")
+    with pytest.raises(ValueError, match="user and password are for"):
+        await send(HELLO, "", "bob@there.example", user="ann", password="secret")
+    with pytest.raises(RuntimeError, match="await send"):
+        send_sync(HELLO, "", "bob@there.example")
     with pytest.raises(ValueError, match="at least one recipient"):
         await send(HELLO, "ann@here.example", [])
     with pytest.raises(ValueError, match="there is no mode"):

@@ -303,3 +303,19 @@ async def test_auth_over_tls_and_a_name_that_must_fit(tmp_path: File, monkeypatc
                 [said] = await told.about("x@there.example")
             assert said.startswith(begins)
             assert any("AUTH PLAIN AGdhdGUAc2VzYW1l" in lines for lines in peer.heard) is (names == ["localhost"])
+
+
+async def test_a_report_has_a_story_too() -> None:
+    routes = [{"match": "*@own.example", "deliver": "discard", "for": "anyone"}, {"match": "*", "deliver": "mx"}]
+    async with serving(route=routes, dns={"servers": ["127.0.0.1:9"]}) as (server, told):
+        await post(server, "ann@own.example", "x@[127.0.0.1]")
+        await told.about("x@[127.0.0.1]", "ann@own.example")
+        lines = server._running.stores.records.sessions(since_ms=0, until_ms=1 << 62, fits=lambda _: True, limit=9)
+        stories = {token: str(server.explain(token)) for ((_, token, _, _), *_) in lines}
+    [first] = [story for story in stories.values() if story.startswith("ACCEPTED")]
+    [report] = [story for story in stories.values() if story.startswith("REPORT, ")]
+    ticket = first[first.index("Its ticket: ") :].split()[2]
+    assert "bounced    <x@[127.0.0.1]>" in first
+    assert "  from   <>  local     to   <ann@own.example>" in report
+    assert f"\n  about  {ticket}\n" in report
+    assert "delivered  <ann@own.example>" in report

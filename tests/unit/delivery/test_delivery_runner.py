@@ -55,6 +55,7 @@ class Told:
     def __init__(self) -> None:
         self.words: list[str] = []
         self.hosts: dict[str, str] = {}
+        self.wrote: list[tuple[str, Deposit]] = []
         self.news = asyncio.Event()
 
     def delivered(self, entry: Entry, recipient: Recipient, reply: Reply | None, host: Host | None) -> None:
@@ -67,6 +68,9 @@ class Told:
 
     def bounced(self, entry: Entry, recipient: Recipient, reply: Reply, told: str, host: Host | None) -> None:
         self._say(f"bounced {recipient} {reply.code} {told}", recipient, host)
+
+    def written(self, entry: Entry, deposit: Deposit) -> None:
+        self.wrote.append((entry.id, deposit))
 
     def _say(self, word: str, recipient: Recipient, host: Host | None) -> None:
         self.words.append(word)
@@ -202,6 +206,9 @@ async def test_expiry_ends_in_a_report() -> None:
             house.runner.wake()
         assert house.now == 1000 + 5 * 86400
         assert "bounced ann@y.example 451 sender" in house.told.words
+        [(about, report)] = [(id, one) for id, one in house.told.wrote if str(one.envelope.sender) == ""]
+        assert [str(one) for one in report.envelope.recipients] == ["a@own.example"]
+        assert about == f"{TOKEN}-1"
 
 
 async def test_no_mailbox_and_no_route_and_a_bug() -> None:

@@ -28,6 +28,8 @@ _END = (b".\n", b".\r\n")
 _USAGE = "sendmail [-t] [-i] [-f SENDER] [-F NAME] [-N NOTIFY] [-R full|hdrs] [-V ENVID] [-C FILE] [-bp] RECIPIENT …"
 _IGNORED = frozenset("ABGLOUXehmnoprsvx")
 _CONFIG = "GATEPOST_CONFIG"
+_USUAL = File("/etc/gatepost/gatepost.toml")
+_NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
 
 @dataclass(slots=True)
@@ -81,6 +83,9 @@ def _take(call: Call, letter: str, value: str, argument: str) -> None:
         case "F":
             call.name = value
         case "N":
+            if value.upper() != "NEVER" and not _NOTIFY.issuperset(value.upper().split(",")):
+                what = f'-N is never, or a list of success, failure and delay, not "{value}"'
+                raise Failure(what, Exit.USAGE, next_step=_USAGE)
             call.notify = value
         case "R":
             call.ret = {"full": "FULL", "hdrs": "HDRS"}.get(value.lower(), "")
@@ -128,10 +133,14 @@ def _run(call: Call) -> int:
 
 
 def _frame(call: Call) -> Frame:
+    """The settings of this machine: what lies in the folder that the caller happens to be in is somebody else's."""
     from gatepost.app.cli.frame import Frame
 
     named = call.config or os.environ.get(_CONFIG, "")
-    return Frame(File(named) if named else None)
+    if not named and not _USUAL.is_file():
+        what = f"whose mail server is it? There is no {_USUAL}"
+        raise Failure(what, Exit.CONFIGURATION, next_step=f"-C FILE, or {_CONFIG}=FILE in the environment")
+    return Frame(File(named) if named else _USUAL)
 
 
 def _command(frame: Frame, *words: str) -> int:

@@ -207,6 +207,7 @@ def _plain(story: Story) -> dict[str, Any]:
         "asked": list(story.asked),
         "recipients": story.recipients,
         "held": story.held,
+        "untried": story.untried,
         "errors": [f"{type(error).__name__}: {error}" for error in story.errors],
         "content": None if story.content is None else story.content.decode("utf-8", "replace"),
     }
