@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +128,11 @@ def test_without_a_wish_only_the_headers_of_a_failure(town: Town) -> None:
     assert report.returned.get_content_type() == "text/rfc822-headers"
 
 
+def notices(town: Town, ticket: str) -> list[Path]:
+    """Delivered messages that speak of this one."""
+    return [path for path in mail_in(town.gate.folder / "data") if ticket.encode() in path.read_bytes()]
+
+
 @pytest.mark.parametrize("sender", [FOREIGN, ""])
 def test_whoever_may_be_forged_isnt_told_and_nothing_is_lost(town: Town, sender: str) -> None:
     mark = fresh_mark()
@@ -137,11 +143,9 @@ def test_whoever_may_be_forged_isnt_told_and_nothing_is_lost(town: Town, sender:
     assert not any("\x1b" in one for one in line)
     assert not any(mark.encode() in mail for mail in town.blind.mail)
     if sender:
-        [path] = eventually(
-            lambda: [path for path in mail_in(town.gate.folder / "data") if ticket.encode() in path.read_bytes()]
-        )
+        [path] = eventually(lambda: notices(town, ticket))
         assert "/postmaster/" in str(path)
-    assert len([path for path in mail_in(town.gate.folder / "data") if ticket.encode() in path.read_bytes()]) == bool(sender)
+    assert len(notices(town, ticket)) == bool(sender)
     town.gate.ask("queue", "delete", ticket)
 
 
