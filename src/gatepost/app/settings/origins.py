@@ -13,7 +13,7 @@ from typing import Any
 
 from gatepost.app.settings.places import Spot, line_and_column, line_at
 from gatepost.app.settings.problems import IN_CALL, Finding, KeyPath, Problem
-from gatepost.app.settings.secrecy import HIDDEN, is_secret, refers_elsewhere
+from gatepost.app.settings.secrecy import HIDDEN, is_secret, may_be_secret, refers_elsewhere
 
 _NAMING_KEYS = {
     "listen": ("name", "address"),
@@ -57,7 +57,7 @@ class SourceFile:
         end = len(self.text) if end < 0 else end
         shown, at = "", begin
         for path, spot in sorted(self.spots.items(), key=lambda item: item[1].start):
-            if spot.end <= at or spot.start >= end or not is_secret(path):
+            if spot.end <= at or spot.start >= end or not may_be_secret(path):
                 continue
             if refers_elsewhere(self.text[spot.start : spot.end].strip("\"'")):
                 continue
@@ -98,7 +98,7 @@ class InEnvironment:
         return self.variable
 
     def find(self, problem: Problem, *, exact: bool) -> Finding:
-        value = self.value if exact and not is_secret(problem.path) else HIDDEN
+        value = self.value if exact and not may_be_secret(problem.path) else HIDDEN
         source = f"{self.variable}={value}"
         return Finding("environment", problem.what, 0, source, problem.note, problem.mend, problem.see)
 

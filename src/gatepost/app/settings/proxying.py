@@ -13,12 +13,14 @@ from typing import Annotated, Literal
 from urllib.parse import unquote
 
 from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from gatepost.app.settings.units import Kind, parse_endpoint, parse_secret, parse_several, parse_text, shown, wrong
 from gatepost.wire.socks import Proxy, Way
 
 _PORTS = {Way.SOCKS5: 1080, Way.HTTP: 3128}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*", re.ASCII)
+_LONGEST_SCHEME = 8  # of those one could mean: socks4a, socks5h
 _EXAMPLE = '"socks5://user:password@192.0.2.1:1080", "http://192.0.2.1:3128", or "@file" with one of them'
 
 
@@ -45,12 +47,16 @@ def parse_proxy(value: object, info: ValidationInfo) -> ProxyUrl:
     if not colon or not _SCHEME.fullmatch(scheme):
         wrong("a proxy is a URL", mend=_EXAMPLE)
     if scheme.lower() not in ("socks5", "socks5h", "http"):
-        what = "TLS to a proxy isn't spoken" if scheme.lower() == "https" else f"{shown(scheme)} proxies aren't spoken"
+        kind = f"{shown(scheme)} proxies" if len(scheme) <= _LONGEST_SCHEME else "such proxies"  # perhaps a password
+        what = "TLS to a proxy isn't spoken" if scheme.lower() == "https" else f"{kind} aren't spoken"
         wrong(f"{what}, only SOCKS5 and HTTP CONNECT are", mend=_EXAMPLE)
     way = Way.HTTP if scheme.lower() == "http" else Way.SOCKS5  # socks5h: names are always the proxy's to resolve
     named, at, place = rest.removesuffix("/").rpartition("@")
     user, with_password, password = named.partition(":")
-    endpoint = parse_endpoint(place, port=_PORTS[way])
+    try:
+        endpoint = parse_endpoint(place, port=_PORTS[way])
+    except PydanticCustomError:  # its words repeat what may be the password
+        wrong("the proxy's host and port can't be read", mend=_EXAMPLE)
     if endpoint.port == 0:
         wrong("a proxy doesn't listen at port 0", mend=_EXAMPLE)
     if at and not with_password:

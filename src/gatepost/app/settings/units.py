@@ -249,6 +249,8 @@ def parse_secret(value: object, info: ValidationInfo) -> Secret:
     """The text itself, `@file` (its first line; relative to the settings file), or `env:NAME` of the given environ."""
     if isinstance(value, Secret):
         return value
+    if not isinstance(value, str):
+        wrong("a secret is a text", mend='"@secrets/password", "env:NAME", or the secret itself')
     text = parse_text(value)
     if not text:
         wrong("a secret can't be empty", mend='"@secrets/password", "env:NAME", or the secret itself')
