@@ -1,16 +1,36 @@
-"""Sentences of the standards that whole attempts keep to, found wanting once (RFC 7672, RFC 8689, RFC 9422)."""
+"""Sentences of the standards that attempts keep to, found wanting once (RFC 7672, RFC 8689, RFC 9422, XFORWARD)."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 
 from gatepost.delivery import Mx, Relay, Security
 from gatepost.delivery.protector import Protector
-from gatepost.model import Body, Bytes, Envelope, Path, Recipient, Ticket
+from gatepost.model import Body, Bytes, Envelope, Path, Recipient, Reply, Ticket
+from gatepost.model.origin import Origin
 from gatepost.net.answers import Answers, Found, NotFound, TemporaryFailure
 from gatepost.store import Deposit
+from gatepost.wire.smtp.client import Client
+from gatepost.wire.smtp.client_events import (
+    NEED_DATA,
+    AskAgain,
+    Asks,
+    Closed,
+    CommandDue,
+    EndSession,
+    GiveUp,
+    Go,
+    Introduction,
+    JumpTo,
+    LeaveOut,
+    Phase,
+    SendOctets,
+    Step,
+    Transaction,
+)
 from unit.delivery.delivery_peer import Peer, polite
 from unit.delivery.test_delivery_attempt import DELIVERED, deliver, letter
 from unit.delivery.test_delivery_runner import TOKEN, House, running
@@ -77,3 +97,56 @@ async def test_U1_limits_rcptdomainmax_divides_the_recipients(limit: int) -> Non
             if line.startswith("RCPT"):
                 domains.add(line.partition("@")[2].lower())
                 assert len(domains) <= limit
+
+
+CLIENT = Origin(ip_address("203.0.113.9"), 4711, "ESMTP", "spike.example", "dns.example")
+
+
+async def test_nobody_is_introduced_in_the_middle_of_a_transaction() -> None:
+    """XFORWARD_README: not between MAIL and RSET or the dot; Postfix would answer 503, and not know the client."""
+    script = polite(("RCPT", "550 5.1.1 who?"), ("XFORWARD*", "250 noted"), offers="XFORWARD ADDR")
+    async with Peer(script) as peer:
+        one = replace(letter(), origin=CLIENT)
+        hop = Relay((peer.host,), introduce=Introduction.XFORWARD)
+        assert await deliver(hop, one, one) == [[(550, Phase.RECIPIENT)], [DELIVERED]]
+        verbs = [line.split()[0] for line in peer.heard[0]]
+        assert verbs == ["EHLO", "XFORWARD", "MAIL", "RCPT", "RSET", "XFORWARD", "MAIL", "RCPT", "DATA", ".", "QUIT"]
+
+
+FAILURE = Reply(451, "4.3.0", "no")
+STEPS: list[Step] = [
+    Go(), Go("NOOP"), LeaveOut(), AskAgain(), SendOctets(b"NOOP\r\n"), JumpTo(Phase.SENDER), JumpTo(Phase.QUIT),
+    GiveUp(FAILURE), EndSession(FAILURE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS, ids=repr)
+def test_whatever_is_said_of_that_RSET_the_session_goes_on_or_ends(step: Step) -> None:
+    client = Client("me.example", asks=Asks(commands=frozenset({Phase.RESET})))
+    client.receive(b"220 hi\r\n")
+    heard = talk(client)
+    client.send(Transaction(Path.parse("a@b.example"), (Recipient(Path.parse("x@y.example")),), 0))
+    heard += talk(client)
+    assert client.introduce({"ADDR": "203.0.113.9"})
+    heard += talk(client, step)
+    assert client.state.name in ("IDLE", "CLOSED")
+    assert (heard[-1] == "XFORWARD") == client.is_idle
+    assert heard[-1] in ("XFORWARD", "QUIT")
+
+
+def talk(client: Client, step: Step | None = None) -> list[str]:
+    """A server that refuses recipients; the verbs it hears. `step` answers the first question, Go the others."""
+    heard: list[str] = []
+    while True:
+        event = client.next_event()
+        if isinstance(event, CommandDue):
+            client.go(step or Go())
+            step = None
+        lines = client.data_to_send().splitlines()
+        for line in lines:
+            verb = line.split()[0].decode()
+            heard.append(verb)
+            answers = {"EHLO": b"250-hi\r\n250 XFORWARD ADDR\r\n", "RCPT": b"550 no\r\n", "QUIT": b"221 bye\r\n"}
+            client.receive(answers.get(verb, b"250 ok\r\n"))
+        if isinstance(event, Closed) or (event is NEED_DATA and not lines):
+            return heard

@@ -139,6 +139,8 @@ class Client(Session):
             case Asked.RESET:
                 if not reply.is_positive:
                     self._break(f"a reply {reply.code} to RSET")
+                elif self._transaction is None:
+                    super()._go_on_introducing()
             case Asked.SENDER:
                 self._events.append(SenderAnswered(reply))
                 self._current.answer_sender(reply)
@@ -198,6 +200,13 @@ class Client(Session):
         if self._state is State.CONTENT:
             self._state = State.TRANSACTION
 
+    def _go_on_introducing(self) -> None:
+        if self._must_reset:  # nobody is introduced in the middle of a transaction, says XFORWARD_README
+            self._must_reset = False
+            self._issue(_RESET)
+        else:
+            super()._go_on_introducing()
+
     # Steps.
 
     def _send_due(self, due: Command) -> None:
@@ -209,6 +218,8 @@ class Client(Session):
     def _pass_over(self, due: Command) -> None:
         if due[1] is not Asked.RESET:
             super()._pass_over(due)
+        elif self._transaction is None:
+            super()._go_on_introducing()
 
     def _refuse(self, reply: Reply, due: Command) -> None:
         if self._transaction is None:
@@ -228,6 +239,9 @@ class Client(Session):
             due = self._queue.popleft()
 
     def _end_message(self, reply: Reply, phase: Phase) -> None:
+        if self._transaction is None:  # of the message before; what was begun behind it goes on
+            super()._go_on_introducing()
+            return
         self._queue.clear()
         self._current.settle(reply, Phase.SENDER if phase is Phase.RESET else phase, is_ours=True)
 

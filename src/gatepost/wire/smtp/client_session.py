@@ -172,7 +172,7 @@ class Session(Asking):
         if by is Introduction.XCLIENT and (helo := hello_of(attributes)):  # the hello after it is the client's too
             self._hello_line = command(f"{self._hello_line[:4].decode()} {helo}")
         self._state = State.INTRODUCTION
-        self._issue((self._answers.popleft(), Asked.INTRODUCTION, -1))
+        self._go_on_introducing()
         return True
 
     def quit(self) -> None:
@@ -288,7 +288,7 @@ class Session(Asking):
 
     def _hear_introduction(self, reply: Reply, heard: Command) -> None:
         if reply.is_positive and self._answers:
-            self._issue((self._answers.popleft(), Asked.INTRODUCTION, -1))
+            self._go_on_introducing()
             return
         self._answers.clear()
         self._events.append(Introduced(reply))
@@ -296,6 +296,9 @@ class Session(Asking):
             self._say_hello()  # the server has forgotten everything, and greeted with that reply
         else:
             self._state = State.IDLE
+
+    def _go_on_introducing(self) -> None:
+        self._issue((self._answers.popleft(), Asked.INTRODUCTION, -1))
 
     def _hears_too_early(self) -> bool:
         """Whether the server has said something before it was asked, which ends the session: it isn't the answer to
