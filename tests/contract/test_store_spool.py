@@ -178,6 +178,15 @@ async def test_notes_stay_until_they_are_replaced(spool):
     assert (await spool.show(entry.id)).notes == {}
 
 
+async def test_records_are_durable_with_the_settlement(spool):
+    await spool.commit([deposit(1), deposit(2)])
+    first, second = await spool.due(NOW, 10)
+    record = ("discarded", first.id, "ann@example.org", "no reason")
+    await spool.settle(first.id, outcomes(first, Fate.DONE), next_attempt=None, records=[record])
+    await spool.settle(second.id, outcomes(second, Fate.LATER), next_attempt=NOW + 9, records=[("later", second.id)])
+    assert [tuple(one) for one in await spool.records()] == [record, ("later", second.id)]
+
+
 async def test_recipients_are_settled_one_by_one(spool):
     await spool.commit([deposit(1)])
     entry = await take(spool)

@@ -329,6 +329,7 @@ class Runner:
                     deposits=settlement.deposits,
                     notes=(entry.notes or None) if settlement.notes is None else settlement.notes,
                     counted=counted,
+                    records=settlement.records,
                 )
                 return
             except SpoolError as error:

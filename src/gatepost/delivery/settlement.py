@@ -56,7 +56,7 @@ class Result:
 @fact
 class Settlement:
     """What the spool is told, in one step; and who heard of the failures. `notes` are those from now on, if there are
-    other ones than before.
+    other ones than before; `records` tell of what leaves it unsent.
     """
 
     results: tuple[Result, ...]
@@ -66,6 +66,7 @@ class Settlement:
     deposits: tuple[Deposit, ...]
     told: Answer
     notes: Mapping[str, str] | None = None
+    records: tuple[tuple[object, ...], ...] = ()
 
 
 def settle(

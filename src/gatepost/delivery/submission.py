@@ -174,6 +174,11 @@ class Submission:
             deposits=(*deposits, *settlement.deposits),
             # who was refused and may not be told is held in the old entry; an operator who releases it wants it sent
             notes={**entry.notes, ASKED: stages.Expanded.name},
+            records=tuple(
+                ("discarded", str(entry.ticket), str(entry.envelope.sender), str(one), by, verdict.reason)
+                for one, (verdict, by) in outcome.each.items()
+                if isinstance(verdict, Discard)
+            ),
         )
 
     def _deposits(

@@ -133,6 +133,7 @@ class QueueSpool:
         deposits: Sequence[Deposit] = (),
         notes: Mapping[str, str] | None = None,
         counted: bool = True,
+        records: Sequence[tuple[object, ...]] = (),
     ) -> None:
         slot = self._roster.leased(id)
         if slot is None or slot.entry is None:
@@ -156,10 +157,10 @@ class QueueSpool:
             self._displace(inserts)
             self.release_lease(id)
         elif progress is None:
-            work = Work(inserts=inserts, removals=(slot.key,))
+            work = Work(inserts=inserts, removals=(slot.key,), records=records)
             await self._make_durable(work, lambda: self._finished(slot, inserts), slot)
         else:
-            work = Work(inserts=inserts, changes=((slot.key, progress),))
+            work = Work(inserts=inserts, changes=((slot.key, progress),), records=records)
             await self._make_durable(work, lambda: self._deferred(slot, progress, whose_now, inserts), slot)
 
     def release_lease(self, id: str) -> None:

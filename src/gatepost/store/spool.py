@@ -170,8 +170,10 @@ class Spool(Protocol):
         deposits: Sequence[Deposit] = (),
         notes: Mapping[str, str] | None = None,
         counted: bool = True,
+        records: Sequence[tuple[object, ...]] = (),
     ) -> None:
-        """Note an attempt's outcomes and end the lease; commit new deposits (notices, expansions) in the same step.
+        """Note an attempt's outcomes and end the lease; commit new deposits (notices, expansions) and records in the
+        same step.
 
         `notes` is what is to be remembered from now on; None leaves it as it was. Not `counted`: nobody was asked, so
         this was no attempt.

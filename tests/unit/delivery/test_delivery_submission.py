@@ -286,6 +286,8 @@ async def test_a_verdict_for_each_and_content_of_their_own():
     assert copies["one@c.example"].startswith(b"Subject: for one")
     assert b"not you" in copies["a@own.example"]
     assert copies.keys() == {"one@c.example", "a@own.example"}
+    [record] = await house.spool.records()
+    assert (record[0], record[2:]) == ("discarded", ("a@own.example", "three@c.example", "change", "stinks"))
     assert (entry.held, [str(one) for one in entry.envelope.recipients]) == ("smells", ["two@c.example"])
     [facts] = house.plugins.records.kinds("changed")
     assert facts["each"] == {
