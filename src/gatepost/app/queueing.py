@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path as File
+from stat import S_ISREG
 from typing import Any
 
 from gatepost.admin.queue import EX_TEMPFAIL, ActionError
@@ -167,7 +168,8 @@ async def _store(data: File, blob: Blob, given: Mapping[str, Any], settings: Set
 
 async def _submit(submissions: Submissions, content: Blob, given: Mapping[str, Any]) -> str:
     recipients = [
-        Recipient(Path.parse(address, bare_postmaster=True), parameters) for address, parameters in given["recipients"]
+        Recipient(Path.parse(address, bare_postmaster=True), _parameters(parameters))
+        for address, parameters in given["recipients"]
     ]
     ticket = await submissions.submit(
         content,
@@ -175,7 +177,7 @@ async def _submit(submissions: Submissions, content: Blob, given: Mapping[str, A
         recipients,
         user=str(given.get("user", "")),
         name=str(given.get("name", "")),
-        parameters=given.get("parameters") or {},
+        parameters=_parameters(given.get("parameters") or {}),
     )
     return str(ticket)
 
@@ -184,7 +186,16 @@ def _found(data: File, name: str) -> FileBlob:
     if not name or "/" in name or name.startswith("."):
         raise ValueError("there is no such file in the folder for what is handed in")
     file = data / FOLDER / name
-    return FileBlob(file, file.stat().st_size)
+    facts = file.lstat()
+    if not S_ISREG(facts.st_mode):  # a link may lead anywhere, a pipe is waited for without end
+        raise ValueError("what lies there under this name isn't a file")
+    return FileBlob(file, facts.st_size)
+
+
+def _parameters(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise ValueError("parameters have names and texts")
+    return given
 
 
 def _user() -> str:

@@ -86,7 +86,7 @@ class Submissions:
         utf8 = sender.needs_smtputf8 or any(recipient.path.needs_smtputf8 for recipient in recipients)
         utf8 = utf8 or not read_section(content).raw.isascii()
         written = date(now, time.localtime(now).tm_gmtoff)
-        by = f"from user {user}" if user.isalnum() else f"from {_UNNAMED}"
+        by = f"from user {user}" if user.isascii() and user.isalnum() else f"from {_UNNAMED}"
         received = f"Received: by {self._hostname} (Gatepost, {by}) id {ticket}; {written}\r\n"
         message = completed(
             content,

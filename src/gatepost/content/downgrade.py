@@ -286,6 +286,8 @@ def _header(header: Section, encoding: str, extra: bytes) -> bytes:
     """The header section with that transfer encoding, every field in ASCII."""
     if header.raw.isascii() and encoding == _encoding(header) and not extra:
         return header.raw
+    if not encoding.isascii():
+        raise CantDowngrade("8-bit octets in the field Content-Transfer-Encoding")
     label = f"Content-Transfer-Encoding: {encoding}\r\n".encode("ascii")
     out: list[bytes] = []
     is_labelled = encoding == _encoding(header)

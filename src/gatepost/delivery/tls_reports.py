@@ -22,6 +22,7 @@ from gatepost.delivery.sts_policies import Facts
 from gatepost.model import Path
 from gatepost.net.answers import ResolverError, Resolving
 from gatepost.net.https import Answered, HttpsFailed
+from gatepost.store import SpoolError
 from gatepost.store.ledger import LedgerError
 
 DAY_S = 86_400
@@ -232,7 +233,7 @@ class Reporter:
         for place in places[:_PLACES]:
             try:
                 await self._tell(place, report)
-            except (OSError, ValueError, ResolverError) as error:
+            except (OSError, ValueError, ResolverError, SpoolError) as error:
                 log.warning("the TLS report for %s can't be sent to %s: %s", domain, place, error)
                 continue
             return 1  # rfc8460#3: to one of them is enough

@@ -205,9 +205,8 @@ async def _connected(address: Address, port: int, source: Sequence[str]) -> sock
                 try:
                     connection.bind((one, 0))
                 except OSError as error:
-                    raise OSError(
-                        error.errno, f"{one}, to call from, isn't this machine's: {error.strerror}"
-                    ) from error
+                    # without a number: whoever tells of one has only the system's word for it
+                    raise OSError(f"{one}, to call from, isn't this machine's: {error.strerror}") from error
                 break
         await asyncio.get_running_loop().sock_connect(connection, (str(address), port))
     except BaseException:

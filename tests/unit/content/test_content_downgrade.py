@@ -161,6 +161,7 @@ def test_what_is_sealed_isnt_touched(kind: str) -> None:
         "Content-Type: message/partial; id=1\n\nÄ\n",
         "Content-Type: message/global\n\nSubject: Ä\n\nb\n",
         "Content-Type: text/plain\nContent-Transfer-Encoding: x-uuencode\n\nÄ\n",
+        "Content-Type: text/plain\nContent-Transfer-Encoding: ä\n\na\n",
         "Message-ID: <ä@example.org>\n\na\n",
         "From: ä@example.org\n\na\n",
         "From: ann@exämple.org\n\na\n",

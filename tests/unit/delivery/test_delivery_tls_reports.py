@@ -14,6 +14,7 @@ from gatepost.delivery.security import PolicyFound, PolicyKind
 from gatepost.delivery.tls_reports import DAY_S, Counts, Reporter, Sender, report_places
 from gatepost.net.https import Answered
 from gatepost.net.resolver import StaticResolver
+from gatepost.store import SpoolFull
 from gatepost.store.ledger import MemoryLedger
 
 DAY = 20_000
@@ -42,6 +43,8 @@ class Post:
     async def submit(self, sender: str, to: str, content: bytes) -> None:
         if to.startswith("nobody"):
             raise ValueError("no route")
+        if to.startswith("full"):
+            raise SpoolFull("no room")
         self.mails.append((sender, to, content))
 
     async def ask(self, method, name, path, *, port=None, content=b"", headers=None) -> Answered:
@@ -227,3 +230,12 @@ async def test_an_address_from_the_DNS_makes_no_header_of_its_own():
     await reporter.flush()
     assert await reporter.send_day(DAY) == 0
     assert house.post.mails == []
+
+
+async def test_a_full_disk_loses_a_report_and_not_the_reporter():
+    house = House("mailto:full@d.example", "mailto:other@d.example")
+    counts, reporter = house.worker()
+    counts.negotiated(HOST, STS, None)
+    await reporter.flush()
+    assert await reporter.send_day(DAY) == 1
+    assert [to for _, to, _ in house.post.mails] == ["other@d.example"]

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
+from gatepost.delivery.connection import words
 from gatepost.net import Connector, DeadlinePassed, Stream, connect, listen
 from gatepost.net.proxies import ProxyRefused, Via
 from gatepost.wire.socks import Proxy, Way
@@ -189,8 +190,9 @@ async def test_from_an_address_of_the_right_family():
 async def test_no_address_to_call_from():
     with pytest.raises(OSError, match="::1 isn't called: there is no IPv6 address to call from"):
         await connect("::1", 25, timeout=5, source="127.0.0.9")
-    with pytest.raises(OSError, match=r"192\.0\.2\.1, to call from, isn't this machine's"):
+    with pytest.raises(OSError, match=r"192\.0\.2\.1, to call from, isn't this machine's") as caught:
         await connect(LIVE, 25, timeout=5, source="192.0.2.1")
+    assert "192.0.2.1, to call from" in words(caught.value), "as the sender and the operator read it"
 
 
 # ── proxies ────────────────────────────────────────────────────────────────────────────────────────────────────────
