@@ -8,9 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz import fuzz_frames, fuzz_proxy, fuzz_smtp_client, fuzz_smtp_machine
+from fuzz import (
+    fuzz_frames,
+    fuzz_outgoing,
+    fuzz_proxy,
+    fuzz_proxy_ways,
+    fuzz_published,
+    fuzz_smtp_client,
+    fuzz_smtp_machine,
+)
 
-TARGETS = [fuzz_smtp_machine, fuzz_smtp_client, fuzz_frames, fuzz_proxy]
+TARGETS = [
+    fuzz_smtp_machine,
+    fuzz_smtp_client,
+    fuzz_frames,
+    fuzz_proxy,
+    fuzz_proxy_ways,
+    fuzz_published,
+    fuzz_outgoing,
+]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__.rpartition(".")[2])
