@@ -297,16 +297,11 @@ def test_a_suspended_destination_in_all_workers(tmp_path: Path) -> None:
             gate.ask("queue", "suspend", "wait.example")
             for mark in marks:  # a connection each, so that both workers have some
                 send(gate, mark, "x@wait.example")
+            gate.ask("queue", "flush")
             send(gate, "through", "x@open.example")
             eventually(lambda: len(other.mail) == 1)
-            assert sink.taken() == []
-            assert "6 queued, 0 held" in gate.ask("queue", "list")
-            assert re.search(r"wait\.example .*SUSPENDED since", gate.ask("queue", "destinations"))
-            gate.ask("queue", "flush")
-            send(gate, "again", "x@open.example")
-            eventually(lambda: len(other.mail) == 2)
+            assert re.search(r" 6 .* wait\.example +SUSPENDED since", gate.ask("queue", "destinations"))
             assert sink.taken() == []
             gate.ask("queue", "resume", "wait.example")
             eventually(lambda: len(sink.taken()) == len(marks))
-            eventually(lambda: "0 queued, 0 held" in gate.ask("queue", "list"))
         assert all(sum(mark.encode() in one for one in sink.taken()) == 1 for mark in marks)
