@@ -237,8 +237,9 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None,
         lines.append(f"  handed over to {one.handed_over}, whose answer is the one above")
     elif one.decided_by.startswith(_NEXT_SERVER):
         lines.append(f"  refused by {one.decided_by}, whose answer is the one above")
+    first = told.transactions[0].number  # what was asked about a session with a next server is told with it
     for ms, _, kind, facts in told.after:
-        if facts.get("transaction") != one.number:
+        if facts.get("transaction", first) != one.number:
             pass
         elif kind in _ASKED or kind == "changed":
             lines += _later_lines(ms, kind, facts, zone)

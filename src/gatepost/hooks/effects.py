@@ -241,8 +241,9 @@ def allowed_failures(stage: type[stages.Event]) -> tuple[str, ...]:
 def complaint(stage: type[stages.Event], verdict: object) -> str | None:
     """Why this can't be an answer at this stage; None if it can."""
     if (stage, type(verdict)) not in EFFECTS:
-        word = type(verdict).__name__
-        return f'"{stage.name}" knows no answer {word if type(verdict) in VERDICTS else repr(verdict)[:80]}'
+        word = type(verdict).__name__ if type(verdict) in VERDICTS else repr(verdict)[:80]
+        known = ", ".join(one.__name__ for at, one in EFFECTS if at is stage)
+        return f'"{stage.name}" knows no answer {word}; it knows {known}'
     if wrong := _wrong_fields(verdict):
         return f"{type(verdict).__name__} has {wrong}"
     if isinstance(verdict, Accept) and verdict.scope not in legal_scopes(stage):

@@ -99,3 +99,11 @@ def test_what_cannot_be_kept_is_said_once(tmp_path, capsys):
     said = capsys.readouterr().err
     assert 'on_failure = "quarantine" can\'t be kept here' in said
     assert said.count('stage "out-recipient"') == 1
+
+
+def test_an_answer_of_another_stage(tmp_path, capsys):
+    text = CRASHES.replace("import on", "import fail, on").replace("1 / 0", 'fail("no")')
+    (tmp_path / "wrong.py").write_text(text)
+    assert main(["try", "wrong.py"]) == 1
+    said = '"recipient" knows no answer Fail; it knows Proceed, Accept, Refuse, Quarantine, Discard, Hangup'
+    assert said in capsys.readouterr().out
