@@ -122,3 +122,22 @@ def test_a_certificate_that_somebody_else_may_read_is_named(tmp_path: Path, monk
     monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "key.pem")
     with pytest.raises(SettingsError, match=r"gatepost.toml:3:7 .*key.pem can't be read by this user"):
         load(file, environ={})
+
+
+@pytest.mark.parametrize(
+    ("deliver", "mend"),
+    [
+        ("relay smtp..isp", 'deliver = "relay mail.example.org:25"'),
+        ("relay smtp://isp.example", 'deliver = "relay mail.example.org:25"'),
+        ("relay isp.example:99999", 'deliver = "relay mail.example.org:25"'),
+        ("lmtp isp.example:x", 'deliver = "lmtp 127.0.0.1:24"'),
+        ("relay a.example, b.example:587", 'deliver = { by = "relay", hosts = ["a.example", "b.example:587"] }'),
+        ("lmtp a.example b.example", 'deliver = { by = "lmtp", hosts = ["a.example", "b.example"] }'),
+    ],
+)
+def test_what_to_write_for_a_server_that_is_none(tmp_path, deliver, mend):
+    file = tmp_path / "gatepost.toml"
+    file.write_text(f'[[route]]\nmatch = "*@example.org"\ndeliver = "{deliver}"\n')
+    with pytest.raises(SettingsError) as caught:
+        load(file, environ={})
+    assert f"\n  mend:  {mend}\n" in str(caught.value)

@@ -186,13 +186,18 @@ class Deliver(Section):
                 return {"by": way}
             case "mx" if not target:
                 return {"by": way, "tls": "published"}
+            case "relay" | "lmtp" if len(several := target.replace(",", " ").split()) > 1:
+                hosts = ", ".join(f'"{one}"' for one in several)
+                wrong(f'"{way}" names one server here', mend=f'deliver = {{ by = "{way}", hosts = [{hosts}] }}')
             case "relay" if target:
-                return {"by": way, "hosts": [parse_endpoint(target, port=SMTP_PORT)]}
+                example = '"relay mail.example.org:25"'
+                return {"by": way, "hosts": [parse_endpoint(target, port=SMTP_PORT, example=example)]}
             case "lmtp" if target.startswith(("/", "./", "../")):
                 folder = value.folder if isinstance(value, Written) else Path()
                 return {"by": way, "socket": Written.of(target, folder), "tls": "none"}
             case "lmtp" if target:
-                return {"by": way, "hosts": [parse_endpoint(target, port=LMTP_PORT)], "tls": "none"}
+                example = '"lmtp 127.0.0.1:24"'
+                return {"by": way, "hosts": [parse_endpoint(target, port=LMTP_PORT, example=example)], "tls": "none"}
             case "relay" | "lmtp":
                 wrong(f'"{way}" doesn\'t say where to', mend=f'deliver = "{way} 127.0.0.1:2525"')
             case "mx":

@@ -178,12 +178,14 @@ def parse_text(value: object) -> str:
     return str(value)
 
 
-def parse_endpoint(value: object, *, port: int | None = None) -> Endpoint:
-    """`host:port`, `[v6]:port`; where `port` is given it is the default."""
+_ENDPOINTS = '"127.0.0.1:25" or "[::1]:25"'
+
+
+def parse_endpoint(value: object, *, port: int | None = None, example: str = _ENDPOINTS) -> Endpoint:
+    """`host:port`, `[v6]:port`; where `port` is given it is the default. `example` is what to write instead."""
     if isinstance(value, Endpoint):
         return value
     text = parse_text(value).strip()
-    example = '"127.0.0.1:25" or "[::1]:25"'
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         number = rest.removeprefix(":")
