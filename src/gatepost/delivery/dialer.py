@@ -96,6 +96,8 @@ class Dialer:
     async def _call(self, hop: Hop, host: Host, outbound: Outbound | None) -> Connection | Unreachable:
         protection = host.protection or Protection(hop.tls, identity=hop.identity)
         if protection.refusal:
+            if protection.trouble is not None:
+                self._tell(host, protection, None)
             return Unreachable(Phase.TLS, later("4.7.5", host, protection.refusal))
         failed: NoTls | None = None
         for way in protection.ways:
@@ -113,7 +115,7 @@ class Dialer:
 
     def _tell(self, host: Host, protection: Protection, failed: NoTls | None) -> None:
         if self._observer is not None and protection.found is not None:
-            trouble = None if failed is None else failed.trouble
+            trouble = protection.trouble or (None if failed is None else failed.trouble)
             self._observer.negotiated(host, protection.found, trouble)
 
     async def _open(

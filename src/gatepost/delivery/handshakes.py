@@ -35,6 +35,7 @@ class Trouble(Enum):
     UNTRUSTED = "certificate-not-trusted"
     HANDSHAKE = "validation-failure"
     DNSSEC = "dnssec-invalid"
+    TLSA = "tlsa-invalid"
     DANE_REQUIRED = "dane-required"
     STS_FETCH = "sts-policy-fetch-error"
     STS_INVALID = "sts-policy-invalid"

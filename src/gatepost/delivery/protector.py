@@ -268,7 +268,8 @@ def _judge(
 ) -> Protection:
     """The protection of one host from all that is known. Pure."""
     if published.failure:
-        return Protection(refusal=published.failure, found=PolicyFound(domain, PolicyKind.TLSA))
+        tlsa = PolicyFound(domain, PolicyKind.TLSA)
+        return Protection(refusal=published.failure, found=tlsa, trouble=Trouble.DNSSEC)
     if published.is_there and (level.asks_dns or (requiretls and level not in _CERTAIN)):
         tlsa = PolicyFound(domain, PolicyKind.TLSA, published.text, (host,))
         if published.records:
@@ -278,11 +279,12 @@ def _judge(
             names = tuple(dict.fromkeys(names))
             return Protection(Security.DANE, names, published.records, found=tlsa)
         if level is Security.DANE_ONLY or requiretls:
-            return Protection(refusal="none of its TLSA records can be used", found=tlsa)
+            return Protection(refusal="none of its TLSA records can be used", found=tlsa, trouble=Trouble.TLSA)
         return Protection(Security.ENCRYPT, found=tlsa)  # rfc7672#2.2: unusable is TLS without authentication
     plain = PolicyFound(domain)
     if level is Security.DANE_ONLY:
-        return Protection(refusal="its TLS must be proven by DANE, and it has no secure TLSA records", found=plain)
+        why = "its TLS must be proven by DANE, and it has no secure TLSA records"
+        return Protection(refusal=why, found=plain, trouble=Trouble.DANE_REQUIRED)
     policy = found.policy if level.asks_policy or requiretls else None
     if policy is not None and policy.mode is not Mode.NONE and level not in _CERTAIN:
         sts = PolicyFound(domain, PolicyKind.STS, policy.lines, policy.hosts)
@@ -290,9 +292,12 @@ def _judge(
         if policy.mode is Mode.ENFORCE or (requiretls and admitted):
             if admitted:
                 return Protection(Security.REQUIRED, found=sts)
-            return Protection(refusal=f"the MTA-STS policy of {domain} doesn't name it", found=sts)
-        if not requiretls:
+            why = f"the MTA-STS policy of {domain} doesn't name it"
+            return Protection(refusal=why, found=sts, trouble=Trouble.HANDSHAKE)
+        if not requiretls and admitted:
             return Protection(Security.STARTTLS, is_tried=True, found=sts)
+        if not requiretls:  # rfc8461#4.1: nothing that its certificate says would count
+            return Protection(Security.STARTTLS, found=sts, trouble=Trouble.HANDSHAKE)
     if requiretls and level not in _CERTAIN:
         if is_secure_mx:
             return Protection(Security.REQUIRED, found=plain)  # rfc8689#4.2.1

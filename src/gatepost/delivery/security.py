@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from gatepost.net.certificates import Pair
 from gatepost.net.dane import DANE_EE, DANE_TA, Tlsa
+
+if TYPE_CHECKING:
+    from gatepost.delivery.handshakes import Trouble
 
 
 class Security(Enum):
@@ -100,7 +104,8 @@ class Protection:
     `level` is one that asks nobody any more. `names` are those a certificate may have where the host's alone doesn't
     count; with DANE `records` hold what it must match. `refusal` says why the host isn't called at all. `is_tried`: a
     domain tests its policy, which is to be told of but not to be kept (rfc8461#5). `identity` is the certificate shown,
-    if not the usual one. `found` is for reports, and makes no difference.
+    if not the usual one. `found` and `trouble` are for reports, and make no difference: what is wrong before anybody is
+    called.
     """
 
     level: Security = Security.STARTTLS
@@ -110,6 +115,7 @@ class Protection:
     is_tried: bool = False
     identity: Pair | None = None
     found: PolicyFound | None = field(default=None, compare=False)
+    trouble: Trouble | None = field(default=None, compare=False)
 
     @property
     def ways(self) -> tuple[Way, ...]:

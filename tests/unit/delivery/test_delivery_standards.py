@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
+from typing import Any
 
 import pytest
 
 from gatepost.delivery import Mx, Relay, Security
 from gatepost.delivery.protector import Protector
+from gatepost.delivery.sts_policies import Found as PolicyHeld
 from gatepost.model import Body, Bytes, Envelope, Path, Recipient, Reply, Ticket
 from gatepost.model.origin import Origin
 from gatepost.net.answers import Answers, Found, NotFound, TemporaryFailure
+from gatepost.net.mta_sts import Mode, Policy
 from gatepost.store import Deposit
 from gatepost.wire.smtp.client import Client
 from gatepost.wire.smtp.client_events import (
@@ -34,7 +37,8 @@ from gatepost.wire.smtp.client_events import (
 from unit.delivery.delivery_peer import Peer, polite
 from unit.delivery.test_delivery_attempt import DELIVERED, deliver, letter
 from unit.delivery.test_delivery_runner import TOKEN, House, running
-from unit.delivery.tls_town import place
+from unit.delivery.tls_town import MX1, MX2, ONE, place
+from unit.net.name_server import SERVFAIL
 
 
 class Names(Answers):
@@ -71,6 +75,41 @@ async def test_one_family_of_addresses_that_answers_is_enough() -> None:
     assert isinstance(hosts, tuple)
     assert hosts[0].protection is not None
     assert not hosts[0].protection.refusal
+
+
+class Published:
+    """A domain's policy, without asking for it."""
+
+    def __init__(self, mode: Mode, *hosts: str) -> None:
+        self._found = PolicyHeld(Policy(mode, hosts, 86400))
+
+    async def find(self, domain: str) -> PolicyHeld:
+        return self._found
+
+    async def close(self) -> None: ...
+
+
+AT = f"_PORT._tcp.{MX1}"
+
+
+@pytest.mark.parametrize(
+    ("zone", "policy", "level", "code", "told"),
+    [
+        ({AT: {"TLSA": SERVFAIL}}, None, Security.PUBLISHED, "451", "tlsa {} dnssec-invalid"),
+        ({}, None, Security.DANE_ONLY, "451", "no-policy-found {} dane-required"),
+        ({AT: {"TLSA": ["1 1 1 " + "ab" * 32]}}, None, Security.DANE_ONLY, "451", "tlsa {} tlsa-invalid"),
+        ({}, Published(Mode.ENFORCE, MX2), Security.PUBLISHED, "451", "sts {} validation-failure"),
+        ({}, Published(Mode.TESTING, MX2), Security.PUBLISHED, "250", "sts {} validation-failure"),
+    ],
+)
+async def test_what_keeps_a_host_from_being_called_is_in_reports_too(
+    zone: Any, policy: Any, level: Security, code: str, told: str
+) -> None:
+    """rfc8460#4.3: failures of a policy count, whether or not a connection came of it; rfc8461#5: on trial too."""
+    policies = None if policy is None else lambda resolver: policy
+    async with place(zone, scripts={ONE: polite()}, policies=policies) as here:
+        assert (await here.send(tls=level))[:3] == code
+        assert here.told.words == [f"d.example {told.format(MX1)}"]
 
 
 async def test_REQUIRETLS_that_nothing_can_ever_meet_is_told_at_the_first_attempt() -> None:
