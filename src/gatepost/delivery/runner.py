@@ -34,6 +34,7 @@ log = logging.getLogger("gatepost.delivery")
 _SHORTEST_S = 0.05  # a pause, so that an entry that is due but can't be read isn't asked for without end
 _SPREAD = 0.1  # the part of a rest over which those who waited for its end come back
 _LONGEST_SPREAD_S = 300.0
+_RESERVE = 10  # the part of the places (one in so many) that is kept for our own maildrops
 _MANY = 50  # tasks in hand, while which places are given in portions: each look at the spool has its price
 _GATHER_S = 0.005
 _BUSY_S = 1.0  # how often it is looked whether reception is still busy
@@ -92,8 +93,9 @@ class Runner:
         self._chance = chance
         self.schedule = schedule or Schedule()
         """May be replaced while it runs."""
-        self._ways = Ways(routes, destinations)
         self._limits = limits or Limits()
+        reserve = min(self._limits.in_hand, self._limits.while_busy) // _RESERVE
+        self._ways = Ways(routes, destinations, reserve=reserve)
         self._is_reception_busy = is_reception_busy
         self._followed = followed
         self._submission = submission

@@ -20,14 +20,17 @@ LOCAL = "maildrops"
 class Ways:
     """The way of each lane. `routes` are asked for at each look, so that a reload counts."""
 
-    def __init__(self, routes: Callable[[], Routes], destinations: Destinations) -> None:
+    def __init__(self, routes: Callable[[], Routes], destinations: Destinations, *, reserve: int = 0) -> None:
+        """`reserve` is how many places are kept for our own maildrops, however many servers are silent."""
+        self._reserve = reserve
         self._routes = routes
         self._destinations = destinations
 
     def of(self, domain: str, sender: str) -> Way:
         """The way of a sender's (user's, domain's, or "") mail for a domain."""
         group, weight, most = self._group(domain, self.action(domain, sender))
-        return Way(group, most, weight, self._destinations.allowances.weight_of(sender))
+        leaves = 0 if group == LOCAL else self._reserve
+        return Way(group, most, weight, self._destinations.allowances.weight_of(sender), leaves)
 
     def action(self, domain: str, sender: str = "") -> Action | None:
         """What would be done with the mail; None without a route."""

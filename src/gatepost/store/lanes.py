@@ -4,7 +4,8 @@ A lane is one sender's mail for one domain. Lanes stand in two rings, by where t
 server, one domain, our own maildrops) and by whose it is; the rings choose by turns, each round robin. So whatever the
 others have waiting, a destination gets at least every 2n-th place among n destinations, and a sender every 2n-th among
 n senders. A weight is how many places in a row a turn is worth. Where room is to be left, no group holds more than four
-times what is still free: one slow destination can't take every place, and many can't together.
+times what is still free, and the last places are for mail that waits for nobody else's server: one slow destination
+can't take every place, and many can't together.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ _NOTHING: list[Item] = []  # of a lane with nothing due; nothing is ever put int
 
 class Way(NamedTuple):
     """Where a lane's mail goes: `group` names what shares a next server, which has at most `most` in hand and `weight`
-    places a turn; `sender_weight` is the lane's own, among those of its group and of its sender.
+    places a turn; `sender_weight` is the lane's own, among those of its group and of its sender. `leaves` is how many
+    places it never takes, where room is to be left: they are for mail that waits for nobody else's server.
     """
 
     group: str
     most: int = EVERYTHING
     weight: int = 1
     sender_weight: int = 1
+    leaves: int = 0
 
 
 Sorting = Callable[[str, str], Way]
@@ -84,12 +87,13 @@ class Ring:
 class Holder:
     """A group or a sender: its lanes with something due, and how much of it is in hand."""
 
-    __slots__ = ("credit", "in_hand", "is_listed", "key", "lanes", "most", "ring", "weight")
+    __slots__ = ("credit", "in_hand", "is_listed", "key", "lanes", "leaves", "most", "ring", "weight")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.most = EVERYTHING
         self.weight = self.credit = 1
+        self.leaves = 0
         self.in_hand = 0
         self.lanes = 0
         self.ring = Ring()
@@ -97,7 +101,9 @@ class Holder:
 
     def has_room(self, free: int | None) -> bool:
         """Whether it may have one of so many `free` places; None where no room is to be left."""
-        return self.in_hand < self.most and (free is None or self.in_hand <= _SHARE * free)
+        if self.in_hand >= self.most:
+            return False
+        return free is None or (free > self.leaves and self.in_hand <= _SHARE * free)
 
 
 class Lane:
@@ -301,7 +307,7 @@ class Lanes:
 
     def _group(self, way: Way) -> Holder:
         group = _holder(self._groups, way.group)
-        group.most = way.most
+        group.most, group.leaves = way.most, way.leaves
         if group.weight != way.weight:
             group.weight = group.credit = way.weight
         return group

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from gatepost.delivery import Destinations, Dialer, Host, Limits, Maildir, Relay
 from gatepost.delivery.allowance import Allowance, Allowances, Rule
+from gatepost.delivery.connection import Connection, Unreachable
 from gatepost.delivery.health import BackOff
 from gatepost.delivery.line import Rate
+from gatepost.delivery.route import Hop
 from gatepost.store import Entry
 from gatepost.store.spool import Wanted
 from unit.delivery.delivery_peer import HANG, Peer, polite
@@ -194,3 +196,25 @@ async def test_a_list_finds_by_recipient_and_lane() -> None:
         assert len(await house.spool.entries(wanted=wanted, limit=1)) == 1
         tallies = house.spool.tallies()
         assert {domain: tally.queued for domain, tally in tallies.items()} == {"one.example": 1, "two.example": 2}
+
+
+async def test_silent_servers_of_many_domains_dont_hold_up_our_own_maildrops() -> None:
+    silent = [Host(f"silent{number}.example", 25) for number in range(60)]
+
+    class Silence(Dialer):
+        async def open(self, hop: Hop, host: Host) -> Connection | Unreachable:
+            await asyncio.Event().wait()
+            raise AssertionError("nobody ever answers")
+
+    house = House(destinations=Destinations(Silence("me.example")), limits=Limits(in_hand=20, while_busy=20))
+    async with running(house):
+        for host in silent:
+            house.route(f"*@{host.name}", Relay((host,)))
+        house.route("*", Maildir())
+        for host in silent:
+            await house.accept(f"x@{host.name}", sender="many@own.example")
+        await turns(50)
+        assert house.spool.counts().leased == 18, "two places are kept"
+        for number in range(5):
+            await house.accept(f"u{number}@y.example", sender="many@own.example")
+        assert len(await house.hears(5)) == 5
