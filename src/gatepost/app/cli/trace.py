@@ -50,9 +50,9 @@ def command(
     for one in found:
         when = datetime.fromtimestamp(one["ms"] / 1000).astimezone()
         to_whom = " ".join(f"<{recipient}>" for recipient in one["to"])
-        click.echo(
-            f"{one['token']}  {when:%m-%d %H:%M:%S}  {one['outcome']:<10} {one['peer']:<15} <{one['from']}> → {to_whom}"
-        )
+        more = f"  and {others} more before it" if (others := one["messages"] - 1) > 0 else ""
+        whose = f"<{one['from']}> → {to_whom}{more}"
+        click.echo(f"{one['token']}  {when:%m-%d %H:%M:%S}  {one['outcome']:<10} {one['peer']:<15} {whose}")
 
 
 def _when(text: str) -> int:
