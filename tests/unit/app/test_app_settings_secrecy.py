@@ -1,4 +1,4 @@
-"""No report about settings repeats a secret, wherever it was written and whatever is wrong with it."""
+"""No report about settings repeats a secret, wherever it was written; whatever is wrong with them is a report."""
 
 from __future__ import annotations
 
@@ -47,3 +47,20 @@ def test_a_misspelt_variable_hides_its_value(tmp_path: Path) -> None:
         load(file, environ={"GATEPOST__DELIVERY__PRXY": f"socks5://ann:{HIDDEN}@h"})
     assert 'did you mean "proxy"?' in str(caught.value)
     assert HIDDEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[[listen]]\nname = "mx"\naddress = "127.0.0.1:25"\nproxy_protocol = -1', "-1 isn't a text"),
+        (f'{RELAY}deliver = {{ by = "relay", hosts = true }}', "true isn't a text"),
+        (f'{RELAY}deliver = {{ by = ["relay"] }}', "by"),
+        (f'[tls.client]\nchain = "{"a" * 300}"\nkey = "k"', "longer than a file's name"),
+    ],
+)
+def test_values_of_other_types_are_reported_and_no_accident(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "gatepost.toml"
+    file.write_text(f'hostname = "mx.example.org"\n{text}\n')
+    with pytest.raises(SettingsError) as caught:
+        load(file, environ={})
+    assert words in str(caught.value)

@@ -27,6 +27,7 @@ from gatepost.app.settings.units import (
     Text,
     Texts,
     Whole,
+    each_of,
     parse_endpoint,
     parse_network,
     parse_path,
@@ -72,7 +73,7 @@ def _parse_recipients(value: object) -> RecipientsFrom:
 
 
 def _parse_hosts(value: object) -> tuple[Endpoint, ...]:
-    return tuple(parse_endpoint(host, port=SMTP_PORT) for host in parse_several(value))
+    return tuple(parse_endpoint(host, port=SMTP_PORT) for host in each_of(value))
 
 
 def _show_for(value: ForWhom) -> str:
@@ -332,7 +333,7 @@ class Route(Section):
         patterns = parse_several(filled.get("match", ()))
         wide = isinstance(patterns, tuple) and any(isinstance(one, str) and not _is_bounded(one) for one in patterns)
         deliver = filled.get("deliver", "")
-        by = deliver.get("by", "") if isinstance(deliver, Mapping) else str(deliver).partition(" ")[0]
+        by = str(deliver.get("by", "")) if isinstance(deliver, Mapping) else str(deliver).partition(" ")[0]
         if "for" not in filled and "for_whom" not in filled and (wide or by == "mx"):
             filled["for"] = "authenticated"
         if "recipients" not in filled:

@@ -32,6 +32,7 @@ _RATE = re.compile(r"(\d+)\s*(?:/|per)\s*(s|sec|min|m|h|hour|d|day)", re.ASCII)
 _PER = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
 _MAX_SECRET = 64 * 1024
+_LONGEST_NAME = 255  # octets of a file's name
 _WIDEST = 7  # bits; fc00::/7 is all private addresses
 
 Network = IPv4Network | IPv6Network
@@ -226,7 +227,7 @@ def parse_network(value: object) -> Network:
 
 def parse_trusted(value: object) -> tuple[Network, ...]:
     """Networks whose word is taken for who a client is; no network can be so wide that anybody is in it."""
-    networks = tuple(parse_network(one) for one in parse_several(value))
+    networks = tuple(parse_network(one) for one in each_of(value))
     for network in networks:
         if network.prefixlen < _WIDEST:
             wrong(
@@ -244,7 +245,10 @@ def parse_path(value: object) -> Path:
     if not isinstance(text, str) or "\0" in text:
         wrong("a path can't hold a NUL", mend='"a/path"')
     folder = value.folder if isinstance(value, Written) else Path()
-    return (folder / text).absolute()
+    path = (folder / text).absolute()
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        wrong("this is longer than a file's name may be", mend='"a/path"')
+    return path
 
 
 def parse_secret(value: object, info: ValidationInfo) -> Secret:
@@ -286,6 +290,12 @@ def parse_several(value: object) -> Any:
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
+
+
+def each_of(value: object) -> tuple[Any, ...]:
+    """The same; what is neither a text nor a list is one value, for whoever parses it to refuse."""
+    found = parse_several(value)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _is_loose(value: object) -> TypeGuard[Written]:
