@@ -137,7 +137,8 @@ class Queue:
                 return await act(spool)
             except UnknownEntry:
                 continue
-        raise ActionError(f"there is no {id} in the queue", "gatepost queue list")
+        mend = f"gatepost explain {id}, if it has left; gatepost queue list" if "-" in id else "gatepost queue list"
+        raise ActionError(f"there is no {id} in the queue", mend)
 
 
 def is_like(address: str, wanted: str) -> bool:

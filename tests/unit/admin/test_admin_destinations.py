@@ -94,6 +94,16 @@ async def test_retry_makes_a_destinations_mail_due_and_ends_its_rest(office: Off
     assert caught.value.mend == "say one.example"
 
 
+async def test_a_message_that_is_no_more_has_a_story(office: Office) -> None:
+    for id, mend in (
+        ("06HK3M-9Q7TZA-9", "gatepost explain 06HK3M-9Q7TZA-9, if it has left"),
+        ("9", "gatepost queue list"),
+    ):
+        with pytest.raises(ActionError, match=f"there is no {id} in the queue") as caught:
+            await office.actions.do("queue.show", {"id": id})
+        assert caught.value.mend.startswith(mend)
+
+
 async def test_retry_of_a_message_and_flush_call_servers_that_rest(office: Office) -> None:
     await office.fill("a@one.example", "b@own.example")
     await office.defer()
