@@ -7,14 +7,19 @@ from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 import pytest
+import trustme
 
+from gatepost.content.batv import Batv
+from gatepost.content.srs import Srs
 from gatepost.delivery import Mx, Relay, Security
 from gatepost.delivery.protector import Protector
 from gatepost.delivery.sts_policies import Found as PolicyHeld
-from gatepost.model import Body, Bytes, Envelope, Path, Recipient, Reply, Ticket
+from gatepost.model import NULL_PATH, Body, Bytes, Envelope, Path, Recipient, Reply, Ticket
 from gatepost.model.origin import Origin
 from gatepost.net.answers import Answers, Found, NotFound, TemporaryFailure
-from gatepost.net.mta_sts import Mode, Policy
+from gatepost.net.certificates import client_context
+from gatepost.net.https import Https
+from gatepost.net.mta_sts import Fetcher, FetchFailed, Mode, Policy
 from gatepost.store import Deposit
 from gatepost.wire.smtp.client import Client
 from gatepost.wire.smtp.client_events import (
@@ -36,6 +41,7 @@ from gatepost.wire.smtp.client_events import (
 )
 from unit.delivery.delivery_peer import Peer, polite
 from unit.delivery.test_delivery_attempt import DELIVERED, deliver, letter
+from unit.delivery.test_delivery_mta_sts import NAMES, web
 from unit.delivery.test_delivery_runner import TOKEN, House, running
 from unit.delivery.tls_town import MX1, MX2, ONE, place
 from unit.net.name_server import SERVFAIL
@@ -189,3 +195,28 @@ def talk(client: Client, step: Step | None = None) -> list[str]:
             client.receive(answers.get(verb, b"250 ok\r\n"))
         if isinstance(event, Closed) or (event is NEED_DATA and not lines):
             return heard
+
+
+@pytest.mark.parametrize(
+    "where", ["/other", "https://mta-sts.d.example:{port}/other", "https://127.0.0.1:{port}/other"]
+)
+async def test_a_redirect_of_a_policy_is_never_followed(where: str) -> None:
+    """rfc8461#3.3; whoever is named there would be asked, and could be anybody inside."""
+    authority = trustme.CA()
+    async with web(authority.issue_cert("mta-sts.d.example", "127.0.0.1")) as here:
+        place = where.format(port=here.port)
+        here.answer = (
+            f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+        context = client_context(verify=True)
+        authority.configure_trust(context)
+        https = Https(NAMES, lambda: context, port=here.port, allow_private=True, timeout_s=5)
+        with pytest.raises(FetchFailed):
+            await Fetcher(https).fetch("d.example")
+        assert len(here.asked) == 1
+
+
+def test_the_null_sender_has_no_return_path_of_ours() -> None:
+    """rfc5321#4.5.5: a report stays one that nobody answers."""
+    assert Srs("own.example", (b"a secret",)).forward(NULL_PATH, 1_795_500_000) is None
+    assert Batv((b"a secret",)).sign(NULL_PATH, 1_795_500_000) is None
