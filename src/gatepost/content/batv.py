@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatepost.model import Path
 from gatepost.model.path import MAX_LOCAL, MAX_PATH
@@ -23,7 +23,7 @@ _SIGNED = re.compile(r"prvs=(0[0-9]{3})([0-9a-f]{6})=(.+)", re.IGNORECASE | re.D
 class Batv:
     """Signed return paths. The first secret signs, each is good for checking. `days` is how long one is good for."""
 
-    secrets: tuple[bytes, ...]
+    secrets: tuple[bytes, ...] = field(repr=False)
     days: int = 7
 
     def __post_init__(self) -> None:

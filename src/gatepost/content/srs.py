@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b32encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from gatepost.model import AddressError, Path
@@ -33,7 +33,7 @@ class Srs:
     """
 
     domain: str
-    secrets: tuple[bytes, ...]
+    secrets: tuple[bytes, ...] = field(repr=False)
     days: int = 21
 
     def __post_init__(self) -> None:
