@@ -20,7 +20,7 @@ from gatepost.admin.queue import EX_TEMPFAIL, ActionError
 from gatepost.app.control import ControlClient, ControlError, NotRunning
 from gatepost.app.gates import delivery_routes
 from gatepost.app.messages import Content, Messages
-from gatepost.app.sending import Following, Hear, SendState, Sent, SentTo, envelope_of
+from gatepost.app.sending import Following, Hear, SendState, Sent, SentTo, aside, ends_after, envelope_of
 from gatepost.app.settings import Settings
 from gatepost.app.submission import SubmissionError, Submissions
 from gatepost.model import Blob, Path, Recipient, Reply
@@ -54,17 +54,20 @@ async def queue(
     progress: Hear | None = None,
     name: str = "",
     parameters: Mapping[str, str] | None = None,
+    expire: str | float | None = None,
 ) -> Sent:
-    """Durable when this returns. `name` is shown in a From that is missing, `parameters` are MAIL's.
+    """Durable when this returns. `name` is shown in a From that is missing, `parameters` are MAIL's; delivery is tried
+    until `expire` ("24h", or seconds) is over.
 
     Raises QueueError, ValueError (AddressError) for an envelope that can't be, OSError where the message can't be read.
     """
     back, to = _envelope(sender, recipients)
     if settings.data is None:
         raise QueueError("these settings have no data folder, so there is no queue", 'data = "/var/lib/gatepost"', 78)
+    facts = ends_after(expire)
     messages = Messages()
     try:
-        blob = messages.take(message)
+        blob = await aside(messages.take, message)
         following = Following(progress, blob.size)
         following.say(SendState.SENDING, to)
         given = {
@@ -73,6 +76,7 @@ async def queue(
             "user": _user(),
             "name": name,
             "parameters": dict(parameters or {}),
+            "facts": dict(facts or {}),
         }
         ticket = await asyncio.to_thread(_hand_in, File(settings.data), blob, given)
         if ticket is None:
@@ -178,6 +182,7 @@ async def _submit(submissions: Submissions, content: Blob, given: Mapping[str, A
         user=str(given.get("user", "")),
         name=str(given.get("name", "")),
         parameters=_parameters(given.get("parameters") or {}),
+        facts=_parameters(given.get("facts") or {}),
     )
     return str(ticket)
 

@@ -30,6 +30,7 @@ async def send(
     tls: str = "starttls",
     user: str | None = None,
     password: str | None = None,
+    expire: str | float | None = None,
     settings: Settings | str | os.PathLike[str] | None = None,
     **settings_by_name: Any,
 ) -> Sent:
@@ -41,7 +42,7 @@ async def send(
     - "now": straight to the servers of the recipients' domains, each tried once;
     - "via HOST:PORT": through that server; `tls` as in a route, `user` and `password` over TLS only;
     - "queue": durable in the queue of the server whose `settings` these are (a file, or `data` by name), which tries
-      for days.
+      for days, or until `expire` ("24h", or seconds) is over.
 
     `progress` hears each step (finding host, connecting, dialogue, sending with the octets so far, done). `settings`
     and settings by name (`hostname`, `delivery`, `route` …) say how. Raises ValueError (AddressError) for an envelope
@@ -50,13 +51,23 @@ async def send(
     if mode == "queue":
         if settings is None and "data" not in settings_by_name:
             raise ValueError('whose queue is it? settings="gatepost.toml", or data="…", names the server')
-        return await queue(message, sender, recipients, _of(settings, settings_by_name), progress=progress)
+        return await queue(
+            message, sender, recipients, _of(settings, settings_by_name), progress=progress, expire=expire
+        )
     from gatepost.app.server import Server  # noqa: PLC0415  the whole house, for this
 
     server = Server(without_listeners(settings, settings_by_name))
     async with server:
         return await server.send(
-            message, sender, recipients, mode=mode, progress=progress, tls=tls, user=user, password=password
+            message,
+            sender,
+            recipients,
+            mode=mode,
+            progress=progress,
+            tls=tls,
+            user=user,
+            password=password,
+            expire=expire,
         )
 
 
@@ -70,6 +81,7 @@ def send_sync(
     tls: str = "starttls",
     user: str | None = None,
     password: str | None = None,
+    expire: str | float | None = None,
     settings: Settings | str | os.PathLike[str] | None = None,
     **settings_by_name: Any,
 ) -> Sent:
@@ -85,6 +97,7 @@ def send_sync(
         tls=tls,
         user=user,
         password=password,
+        expire=expire,
         settings=settings,
         **settings_by_name,
     )

@@ -12,10 +12,12 @@ import asyncio
 import getpass
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from typing import TypeVar
 
 from gatepost.app.messages import Content, Messages
 from gatepost.app.submission import Submissions
@@ -26,11 +28,14 @@ from gatepost.delivery import Destinations
 from gatepost.delivery.attempt import Answered, Letter, OnProgress
 from gatepost.delivery.route import Hop, Host, Mx, Relay, Security
 from gatepost.model import AddressError, Blob, Envelope, Path, Recipient, Reply, Ticket
+from gatepost.plugins.loaded import seconds
 from gatepost.store import Entry
 from gatepost.wire.smtp.client_events import Credentials, Outcome, Phase
 
 log = logging.getLogger("gatepost")
+T = TypeVar("T")
 
+_SMALL = 256 * 1024  # octets that are prepared in the loop
 _AT_ONCE = 10  # domains that one message is sent to at a time
 _TO_A_SERVER = (Security.NONE, Security.STARTTLS, Security.ENCRYPT, Security.REQUIRED, Security.IMPLICIT)
 
@@ -188,15 +193,20 @@ class Sending:
         tls: str = "starttls",
         user: str | None = None,
         password: str | None = None,
+        expire: str | float | None = None,
     ) -> Sent:
-        """By one of the ways: "now", "queue" or "via HOST:PORT", for which the last three arguments are."""
+        """By one of the ways: "now", "queue", for which `expire` is, or "via HOST:PORT", for which `tls`, `user` and
+        `password` are.
+        """
+        if expire is not None and mode != "queue":
+            raise ValueError(f'expire is for mode="queue", not "{mode}"')
         if mode in {"now", "queue"} and (user is not None or password is not None):
             raise ValueError(f'user and password are for mode="via HOST:PORT", not "{mode}"')
         match mode.split():
             case ["now"]:
                 return await self.directly(message, sender, recipients, progress=progress)
             case ["queue"]:
-                return await self.queue(message, sender, recipients, progress=progress)
+                return await self.queue(message, sender, recipients, progress=progress, expire=expire)
             case ["via", where]:
                 hop = next_server(where, tls=tls, user=user, password=password)
                 return await self.directly(message, sender, recipients, via=hop, progress=progress)
@@ -211,15 +221,18 @@ class Sending:
         *,
         progress: Hear | None = None,
         user: str = "",
-        facts: Mapping[str, str] | None = None,
+        expire: str | float | None = None,
     ) -> Sent:
-        """Into the queue: durable when this returns, delivered in the background while the worker runs."""
+        """Into the queue: durable when this returns, delivered in the background while the worker runs, until `expire`
+        ("24h", or seconds) is over.
+        """
         if self._submissions is None:
             raise RuntimeError("this server keeps what it accepts in `messages`; it has no queue to send from")
         back, to = envelope_of(sender, recipients)
+        facts = ends_after(expire)
         messages = Messages()
         try:
-            blob = messages.take(content)
+            blob = await aside(messages.take, content)
             ticket = self._submissions.new_ticket()
             if progress is not None:
                 self._listeners.follow(ticket, Following(progress, blob.size), [one.address for one in to])
@@ -244,9 +257,8 @@ class Sending:
         back, to = envelope_of(sender, recipients)
         messages = Messages()
         try:
-            blob = self._ready(messages.take(content), back)
-            following = Following(progress, blob.size)
-            letter = _letter(blob, back, to)
+            letter = await aside(lambda given: self._letter(messages.take(given), back, to), content)
+            following = Following(progress, letter.content.size)
             places = asyncio.Semaphore(_AT_ONCE)
             groups = [(via, to)] if via is not None else self._by_domain(to)
             answers = await asyncio.gather(
@@ -283,14 +295,35 @@ class Sending:
             following.done(results)
             return results
 
-    def _ready(self, blob: Blob, sender: Path) -> Blob:
-        import time  # noqa: PLC0415
-
+    def _letter(self, blob: Blob, sender: Path, recipients: tuple[Recipient, ...]) -> Letter:
         now = time.time()
-        utf8 = not read_section(blob).raw.isascii()
-        message_id = f"{os.urandom(12).hex()}@{self._hostname}"
-        written = date(now, time.localtime(now).tm_gmtoff)
-        return completed(blob, date=written, message_id=message_id, sender=sender, utf8=utf8)
+        is_utf8 = not read_section(blob).raw.isascii()
+        message = completed(
+            blob,
+            date=date(now, time.localtime(now).tm_gmtoff),
+            message_id=f"{os.urandom(12).hex()}@{self._hostname}",
+            sender=sender,
+            utf8=is_utf8,
+        )
+        utf8 = is_utf8 or sender.needs_smtputf8 or any(one.path.needs_smtputf8 for one in recipients)
+        return Letter.of(Envelope(sender, recipients, body_of(message), utf8), recipients, message)
+
+
+async def aside(work: Callable[[Content], T], content: Content) -> T:
+    """Work on content beside the loop, unless it's small and at hand."""
+    if isinstance(content, bytes | bytearray | str) and len(content) <= _SMALL:
+        return work(content)
+    return await asyncio.to_thread(work, content)
+
+
+def ends_after(expire: str | float | None) -> Mapping[str, str] | None:
+    """The fact by which a message in the queue has an end of its own; ValueError for what is no duration."""
+    if expire is None:
+        return None
+    after = seconds(expire)
+    if after <= 0:
+        raise ValueError(f"a message expires after more than {expire}")
+    return {"expires": str(after)}
 
 
 def next_server(where: str, *, tls: str = "starttls", user: str | None = None, password: str | None = None) -> Relay:
@@ -333,12 +366,6 @@ def _path(written: str) -> Path:
         return Path.parse(written, bare_postmaster=True)
     except AddressError as error:
         raise AddressError(f'"{written}" is no address: {error}') from None
-
-
-def _letter(blob: Blob, sender: Path, recipients: tuple[Recipient, ...]) -> Letter:
-    utf8 = sender.needs_smtputf8 or any(one.path.needs_smtputf8 for one in recipients)
-    utf8 = utf8 or not read_section(blob).raw.isascii()
-    return Letter.of(Envelope(sender, recipients, body_of(blob), utf8), recipients, blob)
 
 
 def _user() -> str:

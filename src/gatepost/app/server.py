@@ -209,13 +209,22 @@ class Server:
         tls: str = "starttls",
         user: str | None = None,
         password: str | None = None,
+        expire: str | float | None = None,
     ) -> Sent:
         """Send a message: into this server's queue, "now" to the recipients' own servers, or "via HOST:PORT".
 
         As `gatepost.send`; routes, signatures and outbound plugins are this server's.
         """
         return await self.sending.send(
-            message, sender, recipients, mode=mode, progress=progress, tls=tls, user=user, password=password
+            message,
+            sender,
+            recipients,
+            mode=mode,
+            progress=progress,
+            tls=tls,
+            user=user,
+            password=password,
+            expire=expire,
         )
 
     def explain(self, token: str) -> Explanation:
@@ -304,10 +313,19 @@ class SyncServer:
         tls: str = "starttls",
         user: str | None = None,
         password: str | None = None,
+        expire: str | float | None = None,
     ) -> Sent:
         """As Server.send, blocking. `progress` is called in the server's thread."""
         send = self._server.send(
-            message, sender, recipients, mode=mode, progress=progress, tls=tls, user=user, password=password
+            message,
+            sender,
+            recipients,
+            mode=mode,
+            progress=progress,
+            tls=tls,
+            user=user,
+            password=password,
+            expire=expire,
         )
         return self.call(send)
 

@@ -7,6 +7,7 @@ hold the server object may send.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from gatepost.content.received import MAX_RECEIVED, count_received, date
 from gatepost.model import Blob, Envelope, Path, Recipient, Ticket
 from gatepost.store.spool import Deposit, Spool
 
+_SMALL = 256 * 1024  # octets that are looked through in the loop
 LISTENER = "local"  # how explain and trace name where it came from
 _UNNAMED = "a local program"
 
@@ -97,8 +99,9 @@ class Submissions:
             received=received.encode(),
             utf8=utf8,
         )
+        body = await asyncio.to_thread(body_of, message) if message.size > _SMALL else body_of(message)
         unique = tuple(dict.fromkeys(recipients))
-        envelope = Envelope(sender, unique, body_of(message), utf8, parameters or {})
+        envelope = Envelope(sender, unique, body, utf8, parameters or {})
         deposit = Deposit(ticket, envelope, message, now, authenticated=whose[1], facts=facts or {})
         await self._spool.commit([deposit])
         self._tell(deposit, message.size, user)

@@ -226,3 +226,19 @@ async def test_the_blocking_form_of_a_server_in_a_thread():
                 return bool(server.send(HELLO, "", "bob@there.example", mode=mode))
 
         assert await asyncio.to_thread(work)
+
+
+async def test_a_queued_message_has_an_end_of_its_own(tmp_path):
+    data = tmp_path / "data"
+    route = [{"match": "*", "deliver": "relay 127.0.0.1:1"}]
+    sent = await send(HELLO, "", "bob@there.example", mode="queue", expire="24h", data=str(data), route=route)
+    async with Server(listen=[], data=str(data), route=route) as server:
+        [entry] = await server._running.stores.spool.entries()
+        assert (str(entry.ticket), entry.facts["expires"]) == (sent.ticket, "86400.0")
+        other = await server.send(HELLO, "", "bob@there.example", expire=60)
+        facts = {str(one.ticket): one.facts for one in await server._running.stores.spool.entries()}
+        assert facts[other.ticket]["expires"] == "60.0"
+        with pytest.raises(ValueError, match="expire is for"):
+            await server.send(HELLO, "", "bob@there.example", mode="now", expire="24h")
+        with pytest.raises(ValueError, match="expires after more than"):
+            await server.send(HELLO, "", "bob@there.example", expire=0)
