@@ -56,9 +56,10 @@ class Look:
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list of what, state and text.")
 @pass_frame
 def command(frame: Frame, *, as_json: bool) -> int:
-    """Check the settings and their surroundings: certificates, data folder, ports, next servers.
+    """Check the settings and what is around them.
 
-    Exit code 0 if a server can start and do its work (there may be warnings), else 78.
+    Looked at are certificates, keys, the data folder, ports, plugins, name servers and next servers. Exit code 0 if a
+    server can start and do its work (there may be warnings), else 78.
     """
     settings = frame.settings()
     looks = list(look_around(settings))

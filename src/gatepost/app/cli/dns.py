@@ -27,9 +27,10 @@ _MARKS = {"ok": "ok", "missing": "MISSING", "different": "DIFFERENT", "unknown":
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def command(context: click.Context, *, domains: tuple[str, ...], is_check: bool, as_json: bool) -> int:
-    """Print the DNS records that the domains of the settings need, as a zone file has them.
+    """Print the DNS records that our domains need; make keys.
 
-    With --check the exit code is 0 if all are there, 78 if one is missing or different, 75 if the DNS couldn't tell.
+    The records are printed as a zone file has them, for the domains of the settings. With --check the exit code is 0
+    if all are there, 78 if one is missing or different, 75 if the DNS couldn't tell.
     """
     if context.invoked_subcommand is not None:
         return Exit.OK

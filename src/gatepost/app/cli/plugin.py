@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group("plugin")
 def command() -> None:
-    """Look at plugins."""
+    """List the plugins, or look at a file as a plugin."""
 
 
 @command.command("list")

@@ -15,8 +15,9 @@ from gatepost.app.cli.outcome import Exit, Failure
 
 @click.group("queue")
 def command() -> None:
-    """Look at the queue and its destinations, retry, hold, release, delete, suspend. Works with
-    and without a running server.
+    """Look at the queue; retry, hold, release, delete and suspend.
+
+    Works with and without a running server.
     """
 
 

@@ -11,5 +11,8 @@ from gatepost.app.cli.frame import Frame, pass_frame
 @click.command("reload")
 @pass_frame
 def command(frame: Frame) -> None:
-    """Let the running server load its settings and plugins anew. Sessions keep what they began with until they end."""
+    """Let the running server load its settings and plugins anew.
+
+    Sessions keep what they began with until they end.
+    """
     click.echo(ask(frame, "reload", needs_server=True))

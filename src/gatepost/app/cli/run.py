@@ -18,9 +18,10 @@ from gatepost.app.cli.outcome import Exit
 @click.option("--watch", is_flag=True, help="Reload when the settings or a plugin's file changes.")
 @pass_frame
 def command(frame: Frame, *, plugins: tuple[str, ...], watch: bool) -> int:
-    """Run the server. Without settings: on 127.0.0.1:2525, every recipient accepted into Maildirs in ./gatepost-data.
+    """Run the server.
 
-    SIGTERM finishes transactions, then stops; SIGHUP reloads.
+    Without settings it listens on 127.0.0.1:2525 and accepts every recipient into Maildirs in ./gatepost-data. SIGTERM
+    finishes transactions, then stops; SIGHUP reloads.
     """
     began = time.time()
     from gatepost.app.listening import Sockets

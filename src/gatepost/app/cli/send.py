@@ -46,9 +46,10 @@ def command(
     progress: bool | None,
     file: BinaryIO | None,
 ) -> int:
-    """Send FILE ("-": standard input), or a small message made here, and print what the server says.
+    """Send a message, and print what the server says.
 
-    Exit code 0 if every recipient was accepted, 1 if one was refused, 75 if it should be tried again later.
+    The message is FILE ("-": standard input), or a small one made here. Exit code 0 if every recipient was accepted, 1
+    if one was refused, 75 if it should be tried again later.
     """
     if sum([now, queue, server is not None]) > 1:
         raise Failure("--now, --queue and --server are three ways: choose one", Exit.USAGE)

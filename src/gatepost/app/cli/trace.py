@@ -37,7 +37,10 @@ def command(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List sessions, refused and abandoned ones too, the newest first; `explain` tells one in full."""
+    """List sessions, the newest first; `explain` tells one in full.
+
+    Those that were refused or abandoned are there too.
+    """
     arguments = {"to": to, "from": sender, "peer": peer, "heard": heard, "limit": limit, "since_ms": _when(since)}
     if until:
         arguments["until_ms"] = _when(until)

@@ -64,10 +64,11 @@ def command(
     failing: bool,
     as_json: bool,
 ) -> int:
-    """Try PLUGIN (a file, package.module:attribute, or a name from the settings) on MESSAGE, without a server.
+    """Try a plugin on a message, without a server.
 
-    A plugin that isn't Python is shown at work: what it was passed, what it returned. The options of IndiMail's
-    plugtest are here too: -M, -T, -D, -r, -R, -l, -m, and recipients in the place of MESSAGE.
+    PLUGIN is a file, package.module:attribute, or a name from the settings; MESSAGE is a file. A plugin that isn't
+    Python is shown at work: what it was passed, what it returned. The options of IndiMail's plugtest are here too: -M,
+    -T, -D, -r, -R, -l, -m, and recipients in the place of MESSAGE.
 
     Exit code 0 if the message would be accepted, 1 if it would be refused.
     """
