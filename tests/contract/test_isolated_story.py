@@ -373,7 +373,7 @@ async def test_stories_are_not_empty(tmp_path, files_in_rig):
 @pytest.fixture
 def files_in_rig(tmp_path, monkeypatch):
     """In-process plugins need a file system for `path()`, which a server without one doesn't hand in."""
-    from gatepost.serving import intake
+    from gatepost.content.view import Views
     from gatepost.store.blobs import FileBlob
 
     class Folder:
@@ -389,9 +389,9 @@ def files_in_rig(tmp_path, monkeypatch):
         async def adopt(self, file):
             return FileBlob(await self.private_copy(FileBlob(file, file.stat().st_size)), file.stat().st_size)
 
-    made = intake.IntakeContent.__init__
+    made = Views.__init__
     monkeypatch.setattr(
-        intake.IntakeContent, "__init__", lambda self, blob, *, utf8, files: made(self, blob, utf8=utf8, files=Folder())
+        Views, "__init__", lambda self, blob, *, utf8, files: made(self, blob, utf8=utf8, files=Folder())
     )
 
 

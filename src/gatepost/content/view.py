@@ -7,7 +7,7 @@ Files and the turn of other sessions are ports: a view touches neither disk nor 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path as File
 from typing import BinaryIO, Protocol
 
@@ -46,6 +46,35 @@ class Files(Protocol):
 def render(blob: Blob, edits: Iterable[Edit], *, utf8: bool = False) -> Iterator[bytes]:
     """The message with its edits, in pieces. Without edits, the blob's own octets."""
     return View(Parsed(blob), edits, utf8=utf8).blob.chunks()
+
+
+class Views:
+    """Makes views of one blob, whose header section is parsed once for all of them; hooks' port `Content`.
+
+    `utf8`, `files` and `pause` are what each view is made with.
+    """
+
+    __slots__ = ("_blob", "_files", "_parsed", "_pause", "_utf8")
+
+    def __init__(self, blob: Blob, *, utf8: bool, files: Files | None, pause: Pause | None = None) -> None:
+        self._blob = blob
+        self._utf8 = utf8
+        self._files = files
+        self._pause = pause
+        self._parsed: Parsed | None = None
+
+    def view(self, edits: Sequence[Edit], record: Record) -> View:
+        """The content with these edits."""
+        return View(self._parse(), edits, record, utf8=self._utf8, files=self._files, pause=self._pause)
+
+    def with_edits(self, edits: Sequence[Edit]) -> Blob:
+        """The content with these edits, for good."""
+        return View(self._parse(), edits, utf8=self._utf8).blob if edits else self._blob
+
+    def _parse(self) -> Parsed:
+        if self._parsed is None:
+            self._parsed = Parsed(self._blob)
+        return self._parsed
 
 
 class View:

@@ -16,12 +16,11 @@ from ipaddress import IPv4Address, ip_address
 from typing import Any, TypeVar
 
 from gatepost.content.downgrade import downgrade
-from gatepost.content.view import Files
+from gatepost.content.view import Files, Views
 from gatepost.delivery.calls import call_of, chosen
 from gatepost.delivery.ports import Prepared, Talk
 from gatepost.delivery.route import Hop, Host, Lmtp
 from gatepost.delivery.steps import COMMANDS, LEFT, OWN_STAGE, end, failure, step_of
-from gatepost.delivery.stored import StoredContent
 from gatepost.hooks import stages
 from gatepost.hooks.answers import AnswerError
 from gatepost.hooks.bindings import OnFailure
@@ -131,7 +130,7 @@ class Asked:
         """Before MAIL: the message as it is to go, or what becomes of everybody."""
         self._look_at(connection)
         ticket = about.get()
-        stored = StoredContent(content, utf8=transaction.smtputf8, files=self._around.files)
+        stored = Views(content, utf8=transaction.smtputf8, files=self._around.files, pause=pause)
         self._forget_message()
         message = self._message = TransactionState(
             ticket or Ticket(_NO_TOKEN, 0),
@@ -253,7 +252,7 @@ class Asked:
 
 
 async def _edited(
-    prepared: Prepared, stored: StoredContent, edits: list[ContentEdit], takes_8bit: bool, line: str | None
+    prepared: Prepared, stored: Views, edits: list[ContentEdit], takes_8bit: bool, line: str | None
 ) -> Prepared | Reply:
     """The message with the edits; in seven bits, if plugins have put others in for a server that takes no others."""
     content, body = stored.with_edits(edits), prepared.transaction.body
@@ -272,6 +271,11 @@ async def _edited(
 async def apart(work: Coroutine[Any, Any, T]) -> T:
     """The work's result, done in a task of its own, which a hook may go on holding."""
     return await asyncio.get_running_loop().create_task(work)
+
+
+async def pause() -> None:
+    """Others have their turn."""
+    await asyncio.sleep(0)
 
 
 async def closed(holder: Holder) -> None:

@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
-from gatepost.content.view import Files
+from gatepost.content.view import Files, Views
 from gatepost.delivery.notice import Answer
-from gatepost.delivery.outbound import about, apart, closed, is_bound
+from gatepost.delivery.outbound import about, apart, closed, is_bound, pause
 from gatepost.delivery.settlement import Arrival, Result, Settlement
-from gatepost.delivery.stored import StoredContent
 from gatepost.hooks import stages
 from gatepost.hooks.dispatcher import Dispatcher
 from gatepost.hooks.effects import EFFECTS
@@ -124,9 +123,9 @@ class Submission:
             user=entry.authenticated,
         )
 
-    def _transaction(self, entry: Entry) -> tuple[Transaction, StoredContent]:
+    def _transaction(self, entry: Entry) -> tuple[Transaction, Views]:
         envelope = entry.envelope
-        stored = StoredContent(entry.content, utf8=envelope.smtputf8, files=self._files)
+        stored = Views(entry.content, utf8=envelope.smtputf8, files=self._files, pause=pause)
         transaction = Transaction(
             entry.ticket, envelope.sender, envelope.parameters, recipients=list(envelope.recipients), content=stored
         )
@@ -148,7 +147,7 @@ class Submission:
         entry: Entry,
         stage: Stage,
         transaction: Transaction,
-        stored: StoredContent,
+        stored: Views,
         outcome: Outcome,
         decide: Decide,
     ) -> Settlement:
@@ -182,7 +181,7 @@ class Submission:
         )
 
     def _deposits(
-        self, entry: Entry, stage: Stage, transaction: Transaction, stored: StoredContent, outcome: Outcome
+        self, entry: Entry, stage: Stage, transaction: Transaction, stored: Views, outcome: Outcome
     ) -> list[Deposit]:
         made: list[Deposit] = []
         envelope = entry.envelope

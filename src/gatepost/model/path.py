@@ -16,10 +16,9 @@ from ipaddress import IPv4Address, IPv6Address
 MAX_LOCAL = 64  # rfc5321#4.5.3.1.1
 MAX_DOMAIN = 255  # rfc5321#4.5.3.1.2
 MAX_PATH = 254  # rfc5321#4.5.3.1.3, less the angle brackets (errata 1690)
-MAX_LABEL = 63  # rfc1035#2.3.4
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # rfc1035#2.3.4: up to 63
 _PLAIN = re.compile(rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@((?:{_LABEL}\.)*{_LABEL})", re.ASCII)
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*", re.ASCII)
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}", re.ASCII)

@@ -13,8 +13,6 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)} | {"I": 1, "L": 1, "O": 0}
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 _EPOCH_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
-MAX_SHARD = 63
-COUNTER_BITS = 14
 
 
 class TokenError(ValueError):

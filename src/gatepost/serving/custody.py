@@ -9,11 +9,12 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 
+from gatepost.content.view import Views
 from gatepost.hooks.transaction import Transaction
 from gatepost.model import Body, ContentEdit, Envelope, Recipient, Reply, fact
 from gatepost.serving.conclusion import Fate, Plan, parts
 from gatepost.serving.house import HandOver
-from gatepost.serving.intake import Intake, IntakeContent
+from gatepost.serving.intake import Intake
 from gatepost.store.spool import Deposit
 
 log = logging.getLogger("gatepost.serving")
@@ -50,7 +51,7 @@ def deposits(
     made: Plan,
     over: Collection[Recipient],
     intake: Intake,
-    content: IntakeContent | None,
+    content: Views | None,
     received_at: float,
 ) -> list[Deposit]:
     """What is kept, a deposit for each content and fate; those `over` are another server's already."""

@@ -6,17 +6,14 @@ is refused there is swallowed and said at end-of-data, as SMTP wants it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import sha256
 
 from gatepost.content.headers import HeaderScanner, Section, TooLarge, bridge
 from gatepost.content.received import received_after, received_head, with_keyword
-from gatepost.content.revision import Parsed
-from gatepost.content.view import Files, View
 from gatepost.hooks.session import Session
 from gatepost.hooks.transaction import Transaction
-from gatepost.model import Blob, Bytes, Edit
-from gatepost.model import Message as MessageView
+from gatepost.model import Blob, Bytes
 from gatepost.serving.place import Place, Policy
 from gatepost.store.draft import Draft
 
@@ -149,28 +146,3 @@ class Intake:
     def header_blob(self, section: Section) -> Blob:
         """What there is of the message at the `headers` stage."""
         return Bytes(self._received + bridge(section.raw[:_ENOUGH]) + section.raw)
-
-
-class IntakeContent:
-    """hooks' port: makes views of one blob, whose header section is parsed once for all of them."""
-
-    __slots__ = ("_blob", "_files", "_parsed", "_utf8")
-
-    def __init__(self, blob: Blob, *, utf8: bool, files: Files | None) -> None:
-        self._blob = blob
-        self._parsed: Parsed | None = None
-        self._utf8 = utf8
-        self._files = files
-
-    def view(self, edits: Sequence[Edit], record: Callable[[Edit], None]) -> MessageView:
-        """The content with these edits."""
-        return View(self._parse(), edits, record, utf8=self._utf8, files=self._files)
-
-    def with_edits(self, edits: Sequence[Edit]) -> Blob:
-        """The content with these edits, for good."""
-        return View(self._parse(), edits, None, utf8=self._utf8).blob if edits else self._blob
-
-    def _parse(self) -> Parsed:
-        if self._parsed is None:
-            self._parsed = Parsed(self._blob)
-        return self._parsed

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from gatepost.content.headers import Section, TooLarge
 from gatepost.content.intake import forged_results, submission_edits
 from gatepost.content.received import count_received, date
+from gatepost.content.view import Views
 from gatepost.hooks import stages
 from gatepost.hooks.notices import Queued
 from gatepost.hooks.questions import Outcome, Question
@@ -33,7 +34,7 @@ from gatepost.serving.conclusion import (
     with_ticket,
 )
 from gatepost.serving.house import HandOver
-from gatepost.serving.intake import Intake, IntakeContent, ReceivedFields
+from gatepost.serving.intake import Intake, ReceivedFields
 from gatepost.serving.keeping import Closings
 from gatepost.serving.origins import facts_of
 from gatepost.serving.place import Place, names
@@ -250,7 +251,7 @@ class Mailing:
             )
         if stages.Headers not in place.dispatcher.chains:
             return
-        transaction.content = IntakeContent(intake.header_blob(found), utf8=self._utf8, files=place.files)
+        transaction.content = Views(intake.header_blob(found), utf8=self._utf8, files=place.files)
         question = Question(
             stages.Headers, session, ACCEPTED, transaction, size=self._mail.size if self._mail else None
         )
@@ -305,10 +306,10 @@ class Mailing:
                 return
             self.is_committing = False
         chained = stages.Message in place.dispatcher.chains
-        content: IntakeContent | None = None
+        content: Views | None = None
         hands_over = place.house.hands_over
         if not intake.swallowing and (chained or transaction.edits or transaction.splits or hands_over):
-            content = IntakeContent(await intake.finish(), utf8=self._utf8, files=place.files)
+            content = Views(await intake.finish(), utf8=self._utf8, files=place.files)
             transaction.content = content
         reply = ACCEPTED
         is_discarded = (transaction.standing.discard or session.standing.discard) is not None
@@ -359,9 +360,7 @@ class Mailing:
             place.tell(Queued(server, session, transaction.ticket, transaction.sender, queued, size))
         self._answer(made.decisions, reply)
 
-    async def _commit(
-        self, made: Plan, over: Collection[Recipient], intake: Intake, content: IntakeContent | None
-    ) -> None:
+    async def _commit(self, made: Plan, over: Collection[Recipient], intake: Intake, content: Views | None) -> None:
         """Everything in one step; when it returns, the message is safe."""
         place = self._place
         kept = custody.deposits(self._accepted, made, over, intake, content, place.clock.unix()[0])
@@ -370,7 +369,7 @@ class Mailing:
             self.is_committing = True
             await place.spool.commit(kept, records=records)
 
-    async def _hand_over(self, made: Plan, over: Mapping[Recipient, HandOver], content: IntakeContent) -> Reply | None:
+    async def _hand_over(self, made: Plan, over: Mapping[Recipient, HandOver], content: Views) -> Reply | None:
         """The next server's answer, where it is asked while the sender waits; None where nobody is."""
         transaction = self._open
         letter = custody.letter(transaction, made, over)

@@ -329,9 +329,6 @@ Texts = Annotated[tuple[Text, ...], BeforeValidator(parse_several), Kind("texts"
 Address = Annotated[
     Endpoint, PlainValidator(parse_endpoint), Kind("host:port"), PlainSerializer(str), WithJsonSchema(_STRING)
 ]
-AnyNetwork = Annotated[
-    Network, PlainValidator(parse_network), Kind("network"), PlainSerializer(str), WithJsonSchema(_STRING)
-]
 Trusted = Annotated[
     tuple[Network, ...],
     PlainValidator(parse_trusted),
