@@ -72,6 +72,14 @@ SEEDS = tuple(
         (0, 7, b"", SLOW + b"250 ok\r\n" * 4 + b"354 go\r\n250 kept\r\n"),
         (0, 3, b"\0\0\0\x0a\0", SLOW + b"250 ok\r\n" * 9 + b"354 go\r\n250 kept\r\n"),
         (1, 2, b"\x05\0\x0a\x07", SLOW + b"250 ok\r\n550 no\r\n" * 9 + b"354 go\r\n250 kept\r\n"),
+        (
+            0,
+            0,
+            b"",
+            b"220 hi\r\n250-mx\r\n250 PRDR\r\n"
+            + b"250 ok\r\n" * 4
+            + b"354 go\r\n353 each\r\n250 a\r\n550 b\r\n250 c\r\n",
+        ),
         (0, 1, b"\x04\x03\x06", GREETED + b"250 ok\r\n" * 12 + b"221 bye\r\n"),
     )
 )

@@ -16,8 +16,27 @@ from gatepost.wire.smtp.client_events import Protocol as Kind
 from gatepost.wire.smtp.client_replies import ReplyReader
 
 RECIPIENTS = tuple(Recipient(Path.parse(f"u{n}@y.example")) for n in range(3))
-GOOD = [b"220 hi", b"250 ok", b"250-mx", b"250-PIPELINING", b"250-CHUNKING", b"250 PIPELINING", b"250 CHUNKING"]
-BAD = [b"354 go", b"550 5.1.1 no", b"451 later", b"421 bye", b"503 order", b"221 bye", b"250 \xff\r", b"334 x"]
+GOOD = [
+    b"220 hi",
+    b"250 ok",
+    b"250-mx",
+    b"250-PIPELINING",
+    b"250-CHUNKING",
+    b"250 PIPELINING",
+    b"250 CHUNKING",
+    b"250-PRDR",
+]
+BAD = [
+    b"354 go",
+    b"353 each",
+    b"550 5.1.1 no",
+    b"451 later",
+    b"421 bye",
+    b"503 order",
+    b"221 bye",
+    b"250 \xff\r",
+    b"334 x",
+]
 LINES = st.sampled_from(GOOD + BAD)
 REPLIES = st.lists(LINES, max_size=40).map(lambda lines: b"".join(line + b"\r\n" for line in lines))
 HOSTILE = REPLIES | st.binary(max_size=300) | st.tuples(REPLIES, st.binary(max_size=50)).map(b"".join)

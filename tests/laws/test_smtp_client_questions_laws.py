@@ -66,7 +66,7 @@ ASKS = st.builds(
     replies=st.booleans(),
     may_pipeline=st.booleans(),
 )
-OFFERS = st.sets(st.sampled_from(["PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME", "XFORWARD NAME", "DSN"]))
+OFFERS = st.sets(st.sampled_from(["PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME", "XFORWARD NAME", "DSN", "PRDR"]))
 PURPOSES = st.sampled_from(Purpose)
 
 
@@ -79,6 +79,7 @@ class Honest:
         self._refuses = refuses
         self._buffer = b""
         self._mail = False
+        self._prdr = False
         self._to: list[str] = []
         self._in_data = False
         self._chunk_left: int | None = None
@@ -133,6 +134,8 @@ class Honest:
                 self._say("550 not from you")
             else:
                 self._mail = True
+                self._prdr = line.endswith(" PRDR")
+                assert not self._prdr or "PRDR" in self._offers
                 self._say("250 ok")
         elif verb == "RCPT":
             if not self._mail:
@@ -172,6 +175,10 @@ class Honest:
             self._say("250 ok")
 
     def _deliver(self) -> None:
+        if self._prdr and not self._refuses():
+            self._deliver_singly()
+            self._forget()
+            return
         for address in self._to if self._lmtp else self._to[:1]:
             if self._refuses():
                 self._say("554 no")
@@ -179,6 +186,15 @@ class Honest:
                 self._say("250 kept")
                 self.delivered.extend([address] if self._lmtp else self._to)
         self._forget()
+
+    def _deliver_singly(self) -> None:
+        refused = [self._refuses() for _ in self._to]
+        self._say("353 one by one", *("554 not this one" if no else "250 this one" for no in refused))
+        if self._refuses():
+            self._say("451 nobody")
+        else:
+            self._say("250 kept")
+            self.delivered.extend(address for address, no in zip(self._to, refused, strict=True) if not no)
 
     def _forget(self) -> None:
         self._mail, self._to, self._is_out_of_order = False, [], False
@@ -253,7 +269,14 @@ def test_law_what_an_honest_server_delivers_is_what_the_outcomes_say(
     assert len(told) == client.transactions
 
 
-GOOD = ["220 hi", "250 ok", "250-mx\r\n250-PIPELINING\r\n250 CHUNKING", "250-mx\r\n250 XCLIENT NAME"]
+GOOD = [
+    "220 hi",
+    "250 ok",
+    "250-mx\r\n250-PIPELINING\r\n250 CHUNKING",
+    "250-mx\r\n250 PRDR",
+    "353 each",
+    "250-mx\r\n250 XCLIENT NAME",
+]
 BAD = ["354 go", "550 5.1.1 no", "451 later", "421 bye", "503 order", "221 bye", "250 \xff\r", "334 x", "235 in"]
 
 

@@ -22,6 +22,7 @@ from gatepost.wire.smtp.client_events import (
     Greeting,
     Introduced,
     JumpTo,
+    LeaveOut,
     Phase,
     Protocol,
     ProtocolError,
@@ -415,3 +416,44 @@ def test_content_waits_while_a_chunks_reply_is_a_question() -> None:
         client.send_content(b"three\r\n")
     client.go(Go())
     assert client.wants_content
+
+
+@pytest.mark.parametrize("offers", ["250-mx", "250-mx\r\n250-PIPELINING"], ids=["one by one", "pipelined"])
+def test_a_jump_to_data_leaves_out_who_comes_after_somebody(offers: str) -> None:
+    play = Play(Asks(commands=ALL), offers)
+    play.finish()
+    play.client.send(message("a@y.example", "b@y.example", "c@y.example"))
+    play.go_to(Moment.COMMAND, Phase.RECIPIENT)
+    play.client.go(JumpTo(Phase.DATA))  # for whom?
+    play.go_to(Moment.COMMAND, Phase.RECIPIENT)
+    play.client.go(JumpTo(Phase.DATA))
+    play.finish()
+    assert [line[:9] for line in play.heard[1:]] == ["MAIL FROM", "RCPT TO:<", "DATA"]
+    assert [r for _, r, _, _ in play.results] == [Reply(250, "", "kept"), LEFT_OUT, LEFT_OUT]
+
+
+@pytest.mark.parametrize("when", Moment)
+def test_a_jump_to_data_while_nobody_is_taken_counts_as_go(when: Moment) -> None:
+    play = Play(Asks(commands=ALL) if when is Moment.COMMAND else Asks(replies=True), refuses="RCPT TO:<a@")
+    play.finish()
+    play.client.send(message("a@y.example", "b@y.example", "c@y.example"))
+    for _ in range(2):
+        play.go_to(when, Phase.RECIPIENT)
+        play.client.go(JumpTo(Phase.DATA))
+    play.finish()
+    assert play.heard.count("DATA") == 1
+    third = Reply(250, "", "kept") if when is Moment.COMMAND else LEFT_OUT
+    assert [r for _, r, _, _ in play.results] == [Reply(550, "5.0.0", "refused"), Reply(250, "", "kept"), third]
+
+
+def test_no_data_is_said_where_every_recipient_is_left_out_behind_a_sender_not_answered_yet() -> None:
+    play = Play(Asks(commands=frozenset({Phase.RECIPIENT})), "250-mx\r\n250-PIPELINING")
+    play.finish()
+    play.client.send(message("a@y.example", "b@y.example"))
+    for _ in range(2):
+        play.go_to(Moment.COMMAND, Phase.RECIPIENT)
+        play.client.go(LeaveOut())
+    play.finish()
+    assert play.heard[1:] == ["MAIL FROM:<a@b.example>"]
+    assert [r for _, r, _, _ in play.results] == [LEFT_OUT] * 2
+    assert play.client.is_idle

@@ -3,8 +3,10 @@
 Strategy: commands wait in a queue and go out as far as the server may have them at once: all of a transaction's
 envelope with PIPELINING, else one at a time. What the server says decides outcomes, one per recipient; a transaction
 ends with exactly one `Outcomes`, and after it the machine is idle or closed. A transaction that came to nothing is
-forgotten with RSET before the next. Whoever asks to (`Asks`) is shown each command and each reply beforehand, and says
-by `go()` what is to become of it (`client_steps`); a recipient given up after the server has taken it costs a RSET too.
+forgotten with RSET before the next. Asked by PRDR, a server may answer the content for each recipient: a refusal is
+that one's outcome, the last reply is the outcome of all others. Whoever asks to (`Asks`) is shown each command and each
+reply beforehand, and says by `go()` what is to become of it (`client_steps`); a recipient given up after the server has
+taken it costs a RSET too.
 
 The caller moves the octets: `receive()` what came, `next_event()` until NEED_DATA, write `data_to_send()`.
 """
@@ -16,7 +18,6 @@ from typing import assert_never
 
 from gatepost.model import Recipient, Reply
 from gatepost.wire.smtp.client_content import DotStuffing
-from gatepost.wire.smtp.client_envelope import mail
 from gatepost.wire.smtp.client_events import (
     LEFT_OUT,
     NO_QUESTIONS,
@@ -34,7 +35,7 @@ from gatepost.wire.smtp.client_events import (
 )
 from gatepost.wire.smtp.client_session import Session
 from gatepost.wire.smtp.client_steps import Effect
-from gatepost.wire.smtp.client_transaction import Asked, Command, OpenTransaction, needs_utf8
+from gatepost.wire.smtp.client_transaction import Asked, Command, OpenTransaction, mail_command
 
 MAX_PIPELINED = 100  # commands under way at once, so that neither side's buffers fill up; rfc2920#3.1
 
@@ -69,7 +70,7 @@ class Client(Session):
 
     def mail_line(self, transaction: Transaction) -> str:
         """The MAIL command that `send` would say, without CRLF."""
-        return mail(transaction, self.capabilities, needs_utf8=needs_utf8(transaction, self.capabilities))
+        return mail_command(transaction, self.capabilities, self.protocol)
 
     def send(self, transaction: Transaction, mail_line: str | None = None) -> None:
         """Begin a transaction. Raises ValueError for an envelope that can't be written as command lines, or is empty.
@@ -143,7 +144,7 @@ class Client(Session):
                     super()._go_on_introducing()
             case Asked.SENDER:
                 self._events.append(SenderAnswered(reply))
-                self._current.answer_sender(reply)
+                self._current.answer_sender(reply, heard[0])
                 if not reply.is_positive:
                     self._queue.clear()
             case Asked.RECIPIENT:
@@ -179,10 +180,19 @@ class Client(Session):
             self._events.append(ContentWanted())
 
     def _hear_end(self, reply: Reply, at: int) -> None:
-        if at < 0:
-            self._current.settle(reply, Phase.END_OF_DATA)
-        else:
-            self._current.settle_one(at, reply, Phase.END_OF_DATA)
+        opened = self._current
+        if reply.code == 353:
+            self._waiting.extend((b"", Asked.END, at) for at in opened.begin_each())
+            self._waiting.append(_END)
+        elif at < 0:
+            opened.settle(reply, Phase.END_OF_DATA)
+        elif not reply.is_positive or self.protocol is Protocol.LMTP:  # else the last reply decides
+            opened.settle_one(at, reply, Phase.END_OF_DATA)
+
+    def _begins_each(self, reply: Reply, asked: Asked) -> bool:
+        if reply.code != 353 or asked is not Asked.END or self.protocol is Protocol.LMTP:
+            return False
+        return self._current.awaits_each
 
     def _hear_unasked(self, reply: Reply) -> None:
         if self._state is State.CONTENT and not reply.is_positive:
@@ -232,11 +242,18 @@ class Client(Session):
 
     def _leave_rest_out(self, due: Command) -> None:
         opened = self._current
+        if not self._may_have_takers(opened):
+            self._send_due(due)
+            return
         while True:
             opened.settle_one(due[2], LEFT_OUT, Phase.RECIPIENT, is_ours=True)
             if not self._queue or self._queue[0][1] is not Asked.RECIPIENT:
                 return
             due = self._queue.popleft()
+
+    def _may_have_takers(self, opened: OpenTransaction) -> bool:
+        """Whether a recipient is taken, or told and not answered yet."""
+        return bool(opened.accepted) or any(waiting[1] is Asked.RECIPIENT for waiting in self._waiting)
 
     def _end_message(self, reply: Reply, phase: Phase) -> None:
         if self._transaction is None:  # of the message before; what was begun behind it goes on
@@ -299,7 +316,7 @@ class Client(Session):
             self._answer(reply, heard)
             if self._transaction is not None:
                 if what is Effect.REST_LEFT_OUT:
-                    if self._queue and self._queue[0][1] is Asked.RECIPIENT:
+                    if self._queue and self._queue[0][1] is Asked.RECIPIENT and self._may_have_takers(self._current):
                         self._leave_rest_out(self._queue.popleft())
                 else:
                     self._end_message(given, asked.phase)
@@ -338,7 +355,7 @@ class Client(Session):
             if queue[0][1] is Asked.DATA:
                 if self._asks_replies and self._waiting:
                     break
-                if (opened.waits_for_all or not self._waiting) and not opened.has_takers:
+                if not opened.has_takers and (opened.waits_for_all or not self._waiting or opened.is_settled):
                     if not self._waiting:
                         queue.clear()
                     break

@@ -23,9 +23,9 @@ def command(text: str) -> bytes:
     return text.encode() + b"\r\n"
 
 
-def mail(transaction: Transaction, offered: Capabilities, *, needs_utf8: bool) -> str:
+def mail(transaction: Transaction, offered: Capabilities, *, needs_utf8: bool, wants_each: bool = False) -> str:
     """The MAIL command, without CRLF. 8-bit content is declared where that is offered; it is for the caller to convert
-    it elsewhere.
+    it elsewhere. `wants_each`: the server is asked to answer the content for each recipient (draft-hall-prdr).
     """
     line = f"MAIL FROM:<{transaction.sender.address}>"
     keywords = offered.keywords
@@ -38,6 +38,8 @@ def mail(transaction: Transaction, offered: Capabilities, *, needs_utf8: bool) -
         line += " SMTPUTF8"  # rfc6531#3.4
     if transaction.requiretls and "REQUIRETLS" in keywords:
         line += " REQUIRETLS"  # rfc8689#2
+    if wants_each:
+        line += " PRDR"
     if "DSN" in keywords:
         if transaction.ret and wishes.is_ret(transaction.ret):
             line += f" RET={transaction.ret}"  # rfc3461#4.3

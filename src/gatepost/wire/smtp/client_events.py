@@ -361,7 +361,10 @@ class AskAgain:
 
 @dataclass(frozen=True, slots=True)
 class JumpTo:
-    """Go on elsewhere: DATA (no more recipients), SENDER (no more of this message) or QUIT (no more of the session)."""
+    """Go on elsewhere: DATA (no more recipients), SENDER (no more of this message) or QUIT (no more of the session).
+
+    A jump to DATA counts as Go while no recipient is taken, or told and not answered: there is nobody to send it to.
+    """
 
     phase: Phase
 

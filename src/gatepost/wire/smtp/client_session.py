@@ -219,9 +219,13 @@ class Session(Asking):
                 self._events.append(Unwelcome(reply, asked.phase))
             self._close(reply, reply, asked.phase)
             return True
-        if 300 <= reply.code < 400 and asked not in _EXPECTS_3XX:
+        if 300 <= reply.code < 400 and asked not in _EXPECTS_3XX and not self._begins_each(reply, asked):
             self._break(f"a reply {reply.code} to {asked.phase.value}", asked.phase)
             return True
+        return False
+
+    def _begins_each(self, reply: Reply, asked: Asked) -> bool:
+        """Whether the reply begins the answers to the content for each recipient."""
         return False
 
     def _answer(self, reply: Reply, heard: Command) -> None:

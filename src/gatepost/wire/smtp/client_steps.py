@@ -63,7 +63,7 @@ class Effect(Enum):
     REPEAT = "the reply doesn't count, the command is due again"
     ANSWER = "the reply doesn't count, the octets are sent and the next reply counts"
     OVERRULE = "the reply given counts instead, unless the server has the message"
-    REST_LEFT_OUT = "no more recipients"
+    REST_LEFT_OUT = "no more recipients, if there is one already"
     MESSAGE_LEFT_OUT = "no more of this message"
     FINISH = "no more of the session"
 

@@ -86,6 +86,7 @@ class OpenTransaction:
         "content",
         "is_tainted",
         "lines",
+        "sender_line",
         "sender_reply",
         "uses_data",
     )
@@ -112,6 +113,8 @@ class OpenTransaction:
         self._taken: set[int] | None = None
         self.accepted: list[int] = []
         self.sender_reply: Reply | None = None
+        self.sender_line = b""
+        """The MAIL command that was answered."""
         self.is_tainted = False
         """Whether something else than the envelope's commands was said, so that nobody knows what the server holds."""
         binary = transaction.body is Body.BINARY_MIME
@@ -122,7 +125,7 @@ class OpenTransaction:
         excluded = self._excluded(transaction, offered)
         if excluded is not None:
             self.settle(excluded, Phase.SENDER, is_ours=True)
-        self.lines = [] if excluded is not None else self._lines(transaction, offered, mail_line)
+        self.lines = [] if excluded is not None else self._lines(transaction, offered, protocol, mail_line)
 
     def _excluded(self, transaction: Transaction, offered: Capabilities) -> Reply | None:
         """Why the server can't take the message at all, going by what it offers."""
@@ -137,7 +140,9 @@ class OpenTransaction:
             return _NO_REQUIRETLS
         return None
 
-    def _lines(self, transaction: Transaction, offered: Capabilities, mail_line: str | None) -> list[Command]:
+    def _lines(
+        self, transaction: Transaction, offered: Capabilities, protocol: Protocol, mail_line: str | None
+    ) -> list[Command]:
         recipients: list[Command] = []
         for at, recipient in enumerate(transaction.recipients):
             if recipient.path.needs_smtputf8 and "SMTPUTF8" not in offered:
@@ -148,7 +153,7 @@ class OpenTransaction:
             return []
         line = mail_line
         if line is None:
-            line = mail(transaction, offered, needs_utf8=needs_utf8(transaction, offered))
+            line = mail_command(transaction, offered, protocol)
         lines = [(command(line), Asked.SENDER, -1), *recipients]
         if self.uses_data and self._purpose is not Purpose.PROBE:
             lines.append((b"DATA\r\n", Asked.DATA, -1))
@@ -201,6 +206,16 @@ class OpenTransaction:
         """Whether the server took the sender."""
         return self.sender_reply is not None and self.sender_reply.is_positive
 
+    @property
+    def awaits_each(self) -> bool:
+        """Whether the server may begin to answer the content for each recipient: it was asked to, and hasn't begun."""
+        return b"PRDR" in self.sender_line.upper().split()
+
+    def begin_each(self) -> list[int]:
+        """The server does begin: the places of the recipients it is going to answer for, in order."""
+        self.sender_line = b""
+        return self.accepted
+
     def recipient(self, at: int) -> Recipient:
         """The recipient at a place."""
         return self._recipients[at]
@@ -213,9 +228,10 @@ class OpenTransaction:
             for recipient, outcome in zip(self._recipients, self._outcomes, strict=True)
         )
 
-    def answer_sender(self, reply: Reply) -> None:
-        """The reply to MAIL; a refusal is every recipient's outcome."""
+    def answer_sender(self, reply: Reply, line: bytes) -> None:
+        """The reply to MAIL, and how that was said; a refusal is every recipient's outcome."""
         self.sender_reply = reply
+        self.sender_line = line
         if not reply.is_positive:
             self.settle(reply, Phase.SENDER)
 
@@ -238,6 +254,17 @@ class OpenTransaction:
         for at, outcome in enumerate(self._outcomes):
             if outcome is None:
                 self._outcomes[at] = Outcome(self._recipients[at], reply, phase, is_ours, is_blind)
+
+
+def mail_command(transaction: Transaction, offered: Capabilities, protocol: Protocol) -> str:
+    """The MAIL command, without CRLF, as it is said where nobody says it otherwise."""
+    wants_each = (
+        len(transaction.recipients) > 1
+        and "PRDR" in offered.keywords
+        and transaction.purpose is Purpose.MESSAGE
+        and protocol is Protocol.SMTP  # LMTP answers for each anyway
+    )
+    return mail(transaction, offered, needs_utf8=needs_utf8(transaction, offered), wants_each=wants_each)
 
 
 def needs_utf8(transaction: Transaction, offered: Capabilities) -> bool:
