@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 
+import pytest
+
 OWN = "/usr/local/lib/gatepost-tests"  # what tests/needs.sh has unpacked without installing its package
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/lib/wine", OWN])
 MUST_BE_THERE = os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0 and not MUST_BE_THERE, reason="only root becomes somebody else; run as root, as CI does"
+)
+"""What needs root: tests that run something as another user, and servers that start as root only."""
 
 
 def find(name: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import smtplib
 import socket
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 from house.postfix_server import Postfix, postfix
 from house.premises import Premises, fresh_mark, message
 from house.server_process import LOOPBACK, eventually
+from programs import as_root
 
 CLIENT = "203.0.113.9"
 SENDER = "dave@bobo.example"
@@ -27,7 +27,6 @@ name = "balanced"
 address = "127.0.0.1:0"
 proxy_protocol = ["{LOOPBACK}"]
 """
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix starts as root only")
 
 
 def route(domain: str, port: int, introduce: str, handover: str = "queue") -> str:
@@ -77,7 +76,7 @@ def front(town: Town, ip: str) -> Iterator[smtplib.SMTP]:
 
 
 @pytest.mark.needs("postfix")
-@needs_root
+@as_root
 @pytest.mark.parametrize("how", ["queue", "over"])
 @pytest.mark.parametrize("by", ["forward", "client"])
 def test_postfix_is_told_who_the_client_is(town: Town, how: str, by: str) -> None:
@@ -97,7 +96,7 @@ def test_postfix_is_told_who_the_client_is(town: Town, how: str, by: str) -> Non
 
 
 @pytest.mark.needs("postfix")
-@needs_root
+@as_root
 def test_a_load_balancer_names_the_client_and_explain_tells_both(town: Town) -> None:
     mark = fresh_mark()
     with socket.create_connection((LOOPBACK, town.gate.port("balanced")), 30) as line:

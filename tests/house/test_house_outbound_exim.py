@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import smtplib
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from house.peers import free_port
 from house.premises import LOCAL, USER, Premises, fresh_mark, listener, message
 from house.real_peers import Exim, asking, exim, name_server, relay, reports, route
 from house.server_process import LOOPBACK, eventually
+from programs import as_root
 
 pytestmark = [
     pytest.mark.needs("exim4"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="Exim starts as root only"),
+    as_root,
 ]
 FOREIGN = "dave@bobo.example"
 BATV = """

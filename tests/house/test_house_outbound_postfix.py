@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import smtplib
 from collections.abc import Iterator
@@ -18,10 +17,11 @@ from house.postfix_server import Postfix, postfix
 from house.premises import LOCAL, USER, Premises, fresh_mark, listener, message
 from house.real_peers import asking, certificate, name_server, relay, reports, route
 from house.server_process import LOOPBACK, eventually
+from programs import as_root
 
 pytestmark = [
     pytest.mark.needs("postfix", "smtp-sink"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="Postfix starts as root only"),
+    as_root,
 ]
 FOREIGN = "dave@bobo.example"
 NOBODY = "{nobody@relay.example=550 5.1.1 not here}"

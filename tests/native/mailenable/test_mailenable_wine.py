@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import re
 import subprocess
 import tempfile
@@ -21,7 +20,7 @@ from gatepost.plugins.mailenable import loading
 from gatepost.testing import try_plugin
 from gatepost.testing.rig import Rig
 from native.mailenable.conftest import COMPILERS, HERE, PREFIXES
-from programs import MUST_BE_THERE
+from programs import as_root
 
 NEEDS_WINE = pytest.mark.needs(COMPILERS["dll"], "wine64")
 NEEDS_BOTH = pytest.mark.needs(COMPILERS["dll"], COMPILERS["dll32"], "wine64")
@@ -173,9 +172,7 @@ async def test_a_prefix_is_made_once_whoever_asks(sham, tmp_path, caplog):
     assert [record.message.partition(" prefix")[0] for record in caplog.records] == ["making Wine's", "Wine's"]
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 and not MUST_BE_THERE, reason="only root becomes somebody else; run as root, as CI does"
-)
+@as_root
 async def test_a_prefix_belongs_to_whom_plugins_run_as(sham):
     """Wine runs in none that is somebody else's."""
     starters = Starters()

@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from programs import MUST_BE_THERE
+from programs import as_root
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 and not MUST_BE_THERE, reason="only root becomes somebody else; run as root, as CI does"
-)
+pytestmark = as_root
 
 
 @pytest.fixture

@@ -14,15 +14,11 @@ import pytest
 
 from gatepost.plugins.host import launcher
 from gatepost.plugins.host.launcher import Refused, read_accounts, read_order
-from programs import MUST_BE_THERE
+from programs import as_root
 
 AS_ROOT = os.geteuid() == 0
 NOBODY = pwd.getpwnam("nobody")
 GOOD = {"user": "nobody", "arguments": ["/bin/true"], "environment": {}, "folder": "/", "limits": {}}
-
-needs_root = pytest.mark.skipif(
-    not AS_ROOT and not MUST_BE_THERE, reason="only root becomes somebody else; run as root, as CI does"
-)
 
 
 class Door:
@@ -126,7 +122,7 @@ def test_root_is_no_account():
     assert "nothing is run as 'root', whose uid is 0" in ended.stderr
 
 
-@needs_root
+@as_root
 def test_bad_requests_are_told_so_and_cost_nothing():
     with Door() as at:
         assert at.works()
@@ -142,7 +138,7 @@ def test_bad_requests_are_told_so_and_cost_nothing():
     assert "launcher: refused: that user" in at.complaints
 
 
-@needs_root
+@as_root
 def test_descriptors_that_arent_what_they_should_be_are_closed():
     with Door() as at, open(os.devnull, "r+b") as nothing, socket.socket() as other:
         assert at.works()
@@ -164,7 +160,7 @@ def test_descriptors_that_arent_what_they_should_be_are_closed():
         assert at.descriptors == before
 
 
-@needs_root
+@as_root
 def test_whatever_is_said_on_a_control_socket_is_the_end():
     sleeps = GOOD | {"arguments": ["/bin/sleep", "1000"]}
     with Door() as at:
@@ -181,7 +177,7 @@ def test_whatever_is_said_on_a_control_socket_is_the_end():
         assert at.works()
 
 
-@needs_root
+@as_root
 def test_nobody_who_doesnt_listen_stops_it():
     """Control sockets whose other end is closed before anything is said, or that nobody ever reads."""
     with Door() as at:
@@ -194,7 +190,7 @@ def test_nobody_who_doesnt_listen_stops_it():
         assert at.works()
 
 
-@needs_root
+@as_root
 def test_no_group_of_the_launchers_is_left():
     with Door(extra_groups=[0, 1, 4]) as at, tempfile.TemporaryFile() as said:
         at.hear(

@@ -17,7 +17,7 @@ import pytest
 
 import gatepost
 from house.server_process import LOOPBACK, ServerProcess, eventually, mail_in
-from programs import MUST_BE_THERE
+from programs import MUST_BE_THERE, as_root
 
 SERVER, PLUGIN = "daemon", "nobody"
 SETTINGS = """
@@ -49,9 +49,7 @@ exit 0
 """
 
 pytestmark = [
-    pytest.mark.skipif(
-        os.geteuid() != 0 and not MUST_BE_THERE, reason="only root becomes somebody else; run as root, as CI does"
-    ),
+    as_root,
     pytest.mark.timeout(120),
 ]
 

@@ -21,16 +21,12 @@ from gatepost.plugins.host.scratch import Scratch
 from gatepost.plugins.loaded import PluginError
 from gatepost.plugins.mailenable import load_mailenable
 from gatepost.testing import try_plugin
-from programs import MUST_BE_THERE, program
+from programs import as_root, program
 
 HERE = Path(__file__).parent
 AS_ROOT = os.geteuid() == 0
 USER = "nobody"
 ENVIRONMENT = {"PATH": os.defpath}
-
-needs_root = pytest.mark.skipif(
-    not AS_ROOT and not MUST_BE_THERE, reason="only root becomes somebody else; run as root, as CI does"
-)
 
 
 @pytest.fixture
@@ -101,7 +97,7 @@ def is_there(pid):
 # ── who it is, and what it has ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@needs_root
+@as_root
 async def test_it_has_lost_everything_that_is_roots(starters):
     starter = starters.of(USER)
     who = pwd.getpwnam(USER)
@@ -141,7 +137,7 @@ async def test_it_has_lost_everything_that_is_roots(starters):
     assert not [line for line in rest[8:] if line.partition("=")[0] not in ("MINE", "PATH", "PWD", "SHLVL", "_")]
 
 
-@needs_root
+@as_root
 @pytest.mark.needs("cc")
 async def test_a_native_plugin_has_its_message_and_nothing_of_the_servers(starters, public):
     """It reads and rewrites its file; the spool and the server are out of its reach."""
@@ -166,7 +162,7 @@ async def test_a_native_plugin_has_its_message_and_nothing_of_the_servers(starte
     assert list(scratch.iterdir()) == [], "what only its user may remove is removed too"
 
 
-@needs_root
+@as_root
 async def test_its_files_are_shared_with_its_group_only(starters, public):
     starter = starters.of(USER)
     scratch = Scratch(public, None, starter)
@@ -209,7 +205,7 @@ async def family(starter):
     return shell, pids
 
 
-@needs_root
+@as_root
 async def test_killed_it_takes_all_its_descendants_with_it(starters):
     starter = starters.of(USER)
     other, others = await family(starter)
@@ -226,7 +222,7 @@ async def test_killed_it_takes_all_its_descendants_with_it(starters):
         await gone(pid)
 
 
-@needs_root
+@as_root
 async def test_at_its_own_end_its_descendants_stay_until_it_is_reaped(starters):
     shell = Shell(starters.of(USER), "sleep 1000 & echo $!; setsid sleep 1000 & echo $!; exit 3")
     pids = [int(await shell.line()) for _ in range(2)]
@@ -237,7 +233,7 @@ async def test_at_its_own_end_its_descendants_stay_until_it_is_reaped(starters):
         await gone(pid)
 
 
-@needs_root
+@as_root
 async def test_a_host_that_hangs_is_killed_with_what_it_has_started(starters):
     command = Command(("/bin/sh", "-c", "sleep 1000 & echo $! >&2; read line; exit 7"), ENVIRONMENT)
     host = starters.of(USER).host(command, Limits())
@@ -276,7 +272,7 @@ asyncio.run(main())
 """
 
 
-@needs_root
+@as_root
 async def test_it_dies_with_its_worker_and_others_live_on(public):
     """The worker is killed outright; its door stays open in the process that starts the next one."""
     launcher = Launcher(accounts([USER, "daemon"]), doors=2)
@@ -305,7 +301,7 @@ async def test_it_dies_with_its_worker_and_others_live_on(public):
     assert launcher.process.returncode == 0
 
 
-@needs_root
+@as_root
 async def test_with_the_last_door_everything_ends(starters):
     starter = starters.of(USER)
     shell, pids = await family(starter)
@@ -317,7 +313,7 @@ async def test_with_the_last_door_everything_ends(starters):
         await run(starter, "true")
 
 
-@needs_root
+@as_root
 async def test_a_launcher_that_was_killed_takes_its_programs_with_it_and_says_so():
     launcher = Launcher(accounts([USER]))
     starter = Starters(launcher.doors[0], launcher.accounts).of(USER)
@@ -331,7 +327,7 @@ async def test_a_launcher_that_was_killed_takes_its_programs_with_it_and_says_so
     launcher.close()
 
 
-@needs_root
+@as_root
 async def test_signals_to_the_whole_server_leave_it_alone():
     launcher = Launcher(accounts([USER]))
     starter = Starters(launcher.doors[0], launcher.accounts).of(USER)
@@ -346,7 +342,7 @@ async def test_signals_to_the_whole_server_leave_it_alone():
 # ── what can't be ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@needs_root
+@as_root
 async def test_what_cant_be_begun_says_why(starters, public):
     starter = starters.of(USER)
     (public / "plain").write_text("x")
@@ -386,7 +382,7 @@ async def test_who_cant_be_is_said_at_load(starters, monkeypatch):
     )
 
 
-@needs_root
+@as_root
 async def test_whom_plugins_may_run_as_is_fixed_at_the_start():
     launcher = Launcher(accounts([USER]))
     with pytest.raises(PluginError, match='user = "daemon" is new'):
