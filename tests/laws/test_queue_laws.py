@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatepost.delivery.health import BackOff, Health
-from gatepost.delivery.line import Line, Pace, Rate
+from gatepost.delivery.line import Line, Pace, Places, Rate
 from gatepost.model import Bytes, Envelope, Path, Recipient, Reply, Ticket
 from gatepost.store.lanes import Way
 from gatepost.store.memory import memory_spool
-from gatepost.store.spool import Deposit, Fate, RecipientOutcome
+from gatepost.store.spool import Counts, Deposit, Fate, RecipientOutcome
 
 NOW = 1_790_000_000.0
 WHY = Reply(451, "4.4.1", "refused")
@@ -106,6 +106,123 @@ def test_nothing_before_its_time_and_each_lease_once(
                 await spool.settle(entry.id, [RecipientOutcome(recipient, Fate.DONE)], next_attempt=None)
         assert left == set(due)
         assert spool.tallies() == {}
+
+    asyncio.run(run())
+
+
+@calm
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=1, max_size=80),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9), st.booleans()), max_size=20),
+    st.integers(0, 3),
+    st.integers(0, 9),
+)
+def test_who_has_nothing_in_hand_finds_a_place(
+    entries: list[tuple[int, int]], steps: list[tuple[int, int, bool]], leaves: int, ours: int
+) -> None:
+    """However much of the others is in hand and slow: after each look, none of a sender with nothing in hand is left
+    waiting where places are free; nobody was given a place while having more than its share; and as everything ends,
+    everything has its turn.
+    """
+    places = 30
+
+    async def run() -> None:
+        spool = memory_spool(lambda: NOW)
+
+        def way(domain: str, _: str) -> Way:
+            is_ours = domain == f"d{ours}.example"
+            return Way(domain, leaves=0 if is_ours else leaves, is_ours=is_ours)
+
+        spool.sort_by(way)
+        waiting: dict[str, tuple[str, str]] = {}
+        in_hand: dict[str, tuple[str, str]] = {}
+
+        def held(sender: str) -> int:
+            return sum(one[1] == sender and one[0] != f"d{ours}.example" for one in in_hand.values())
+
+        def look_at(free: int) -> None:
+            for domain, sender in waiting.values():
+                if domain == f"d{ours}.example":
+                    assert not free or any(one[0] == domain for one in in_hand.values())
+                elif free > leaves and not held(sender):
+                    assert any(one[0] == domain for one in in_hand.values()), "its destination has its share"
+
+        async def take() -> None:
+            free = places - len(in_hand)
+            before = {sender: held(sender) for _, sender in waiting.values()}
+            for entry in await spool.due(NOW, free, leaves_room=True) if free else []:
+                in_hand[entry.id] = waiting.pop(entry.id)
+            for sender, had in before.items():
+                if (has := held(sender)) > had:
+                    assert has - 1 <= 4 * (free - (has - had) + 1), "the last one came while there was room"
+            assert spool.next_due() == (NOW if waiting else None)
+            look_at(places - len(in_hand))
+
+        at = 0
+        for some, ended, is_late in (*steps, (len(entries), 0, False)):
+            for number, one in enumerate(entries[at : at + some], at):
+                new = deposit(number, *one)
+                await spool.commit([new])
+                waiting[new.id] = (f"d{one[0]}.example", f"s{one[1]}.example")
+            at += some
+            await take()
+            for id in list(in_hand)[-ended if is_late else 0 :][:ended]:
+                del in_hand[id]
+                spool.release_lease(id)
+                await spool.delete(id)
+        while in_hand:
+            id = next(iter(in_hand))
+            del in_hand[id]
+            spool.release_lease(id)
+            await spool.delete(id)
+            await take()
+        assert not waiting
+        assert spool.counts() == Counts(queued=0, held=0, leased=0)
+
+    asyncio.run(run())
+
+
+@calm
+@given(
+    st.integers(1, 20), st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 2)), max_size=80)
+)
+def test_places_of_all_leave_room_for_who_has_none(most: int, steps: list[tuple[str, int, int]]) -> None:
+    """Step 0 comes, 1 goes, 2 is cancelled while it waits or has been let in unseen."""
+
+    async def run() -> None:
+        places = Places(most)
+        tasks: list[tuple[str, asyncio.Task[None]]] = []
+        inside: list[str] = []
+
+        async def settle() -> None:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            for one in list(tasks):
+                if one[1].done():
+                    tasks.remove(one)
+                    inside.extend([] if one[1].cancelled() else [one[0]])
+            free = most - len(inside)
+            assert free >= 0
+            for whose, _ in tasks:
+                assert not free or inside.count(whose) > 4 * free, "nobody waits who may have a place"
+            assert all(places.held(whose) == inside.count(whose) for whose in "abc")
+
+        for whose, number, step in steps:
+            match step:
+                case 0:
+                    tasks.append((whose, asyncio.create_task(places.enter(whose))))
+                case 1 if inside:
+                    places.leave(inside.pop(number % len(inside)))
+                    if tasks and number % 2:
+                        tasks[0][1].cancel()
+                case 2 if tasks:
+                    tasks[number % len(tasks)][1].cancel()
+                case _:
+                    pass
+            await settle()
+        while tasks or inside:
+            places.leave(inside.pop())
+            await settle()
 
     asyncio.run(run())
 

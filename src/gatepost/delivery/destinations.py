@@ -23,7 +23,7 @@ from gatepost.delivery.connection import Connection, Unreachable
 from gatepost.delivery.dialer import Dialer
 from gatepost.delivery.families import paired
 from gatepost.delivery.health import BackOff, Condition, Health
-from gatepost.delivery.line import Line, Pace
+from gatepost.delivery.line import Line, Pace, Places
 from gatepost.delivery.protector import Protector
 from gatepost.delivery.route import Hop, Host, Mx, Relay
 from gatepost.delivery.suspension import AGAIN_S, Suspensions, suspended
@@ -97,31 +97,35 @@ class Destinations:
         self.suspensions = Suspensions()
         self.health = Health(clock, chance, back_off)
         self._clock = clock
-        self._places = asyncio.Semaphore(connections)
+        self._places = Places(connections)
         self._known: dict[tuple[Hop, Allowance], _Destination] = {}
         self._hosts: OrderedDict[str, tuple[Host, ...]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    async def deliver(self, hop: Hop | Mx, letter: Letter, *, may_wait: bool = False) -> list[Answered]:
+    async def deliver(
+        self, hop: Hop | Mx, letter: Letter, *, may_wait: bool = False, whose: str | None = None
+    ) -> list[Answered]:
         """One attempt, when its turn has come; each recipient's answer, in order. By MX the recipients are of one
         domain: some servers refuse a transaction for several. What `may_wait` isn't tried at a host that is left alone.
+        `whose` is the sender whose share of the connections it uses, without it the domain mail is sent from.
         """
+        whose = letter.sender.domain if whose is None else whose
         if isinstance(hop, Mx):
-            return await self._run_by_mx(hop, letter, may_wait=may_wait)
+            return await self._run_by_mx(hop, letter, whose, may_wait=may_wait)
         hop = await self._protected(hop, letter.requiretls)
-        return await self._run(hop, letter, may_wait=may_wait)
+        return await self._run(hop, letter, whose, may_wait=may_wait)
 
     async def probe(self, hop: Hop, probe: Probe) -> list[Answered]:
         """Ask without sending anything, when our turn has come: each recipient's answer to RCPT, or the one to MAIL."""
-        return await self._run(await self._protected(hop), probe)
+        return await self._run(await self._protected(hop), probe, probe.sender.domain)
 
     async def _protected(self, hop: Hop, requiretls: bool = False) -> Hop:
         if self._protector is None or not self._protector.concerns(hop, requiretls):
             return hop
         return await self._protector.of_hop(hop, requiretls)
 
-    async def _run_by_mx(self, mx: Mx, letter: Letter, *, may_wait: bool) -> list[Answered]:
+    async def _run_by_mx(self, mx: Mx, letter: Letter, whose: str, *, may_wait: bool) -> list[Answered]:
         if self._exchangers is None:
             raise ValueError("nobody here finds the servers of a domain")
         found = await self._exchangers.find(mx.domain, port=mx.port, allow_private=mx.allow_private)
@@ -141,7 +145,7 @@ class Destinations:
         hosts = paired(hosts)
         self._remember(mx.domain, hosts)
         hop = Relay(hosts, mx.tls, calling=mx.calling, pool=mx.pool, identity=mx.identity)
-        return await self._run(hop, letter, hosts_max=MX_HOSTS, domain=mx.domain, may_wait=may_wait)
+        return await self._run(hop, letter, whose, hosts_max=MX_HOSTS, domain=mx.domain, may_wait=may_wait)
 
     def _remember(self, domain: str, hosts: tuple[Host, ...]) -> None:
         self._hosts[domain] = hosts
@@ -162,17 +166,24 @@ class Destinations:
         return self.health.condition(host)
 
     async def _run(
-        self, hop: Hop, errand: Errand, *, hosts_max: int | None = None, domain: str = "", may_wait: bool = False
+        self,
+        hop: Hop,
+        errand: Errand,
+        whose: str,
+        *,
+        hosts_max: int | None = None,
+        domain: str = "",
+        may_wait: bool = False,
     ) -> list[Answered]:
         attempt = Attempt(errand, hosts_max=hosts_max)
         for host in hop.hosts:
             one = hop if len(hop.hosts) == 1 else replace(hop, hosts=(host,))
-            await self._ask(one, attempt, domain, may_wait=may_wait)
+            await self._ask(one, attempt, domain, whose, may_wait=may_wait)
             if attempt.is_over:
                 break
         return attempt.answers
 
-    async def _ask(self, hop: Hop, attempt: Attempt, domain: str, *, may_wait: bool) -> None:
+    async def _ask(self, hop: Hop, attempt: Attempt, domain: str, whose: str, *, may_wait: bool) -> None:
         """The one host of a hop, when its turn has come."""
         [host] = hop.hosts
         names = (domain, host.name.lower(), host.address or "", str(host))
@@ -194,13 +205,16 @@ class Destinations:
             failures = known.failures
             await known.line.enter()
             try:
-                async with self._places:
+                await self._places.enter(whose)
+                try:
                     if may_wait and self._puts_off(known, attempt):
                         return
                     if known.why is not None and known.failures != failures:
                         attempt.fail(known.host, known.why)
                         return
                     await self._use(known, attempt, host)
+                finally:
+                    self._places.leave(whose)
             finally:
                 known.line.leave()
         finally:

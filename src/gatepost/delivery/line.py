@@ -1,4 +1,5 @@
 """The line before a destination: how many attempts at a time, how many messages in a time. First come, first served.
+And the places of all destinations together, which no sender may have nearly all of.
 
 `Pace` is pure and counts; `Line` lets tasks wait. How many may be there at a time is asked anew at each change, because
 it grows and shrinks with how the host is doing.
@@ -10,6 +11,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from gatepost.store.lanes import SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +93,63 @@ class Line:
             if not turn.done():
                 turn.set_result(None)
                 self.busy += 1
+
+
+class Places:
+    """So many at a time, whoever they are for. Invariant: nobody is let in who holds more than four times what is free,
+    nobody else waits, and senders that wait take turns; whoever was let in leaves once.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._held: dict[str, int] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the next one's turn is in front
+
+    async def enter(self, whose: str) -> None:
+        """Wait for a place of this sender's."""
+        if self._may_enter(whose):
+            self._let_in(whose)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(whose, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # let in and cancelled at once
+                self.leave(whose)
+            raise
+
+    def leave(self, whose: str) -> None:
+        """Give a place of this sender's back."""
+        self._free += 1
+        self._held[whose] -= 1
+        if not self._held[whose]:
+            del self._held[whose]
+        if self._waiting:
+            self._look()
+
+    def held(self, whose: str) -> int:
+        """How many a sender has."""
+        return self._held.get(whose, 0)
+
+    def _may_enter(self, whose: str) -> bool:
+        return self._free > 0 and self._held.get(whose, 0) <= SHARE * self._free
+
+    def _let_in(self, whose: str) -> None:
+        self._free -= 1
+        self._held[whose] = self._held.get(whose, 0) + 1
+
+    def _look(self) -> None:
+        """One for each in turn. Who is passed over has no room then either: what was taken leaves less for all."""
+        for whose in list(self._waiting):
+            if self._free <= 0:
+                return
+            turns = self._waiting[whose]
+            while turns and turns[0].done():  # cancelled while waiting
+                turns.popleft()
+            if turns and self._may_enter(whose):
+                turns.popleft().set_result(None)
+                self._let_in(whose)
+                self._waiting[whose] = self._waiting.pop(whose)  # to the end
+            if not turns:
+                del self._waiting[whose]

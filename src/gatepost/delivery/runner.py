@@ -295,7 +295,8 @@ class Runner:
 
     async def _send(self, hop: Hop | Mx, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
         letter = self._letter(hop, entry, recipients)
-        answers = await self._destinations.deliver(hop, letter, may_wait=True)
+        whose = entry.authenticated or entry.envelope.sender.domain
+        answers = await self._destinations.deliver(hop, letter, may_wait=True, whose=whose)
         return [
             Result(
                 answer.outcome.recipient,

@@ -29,8 +29,9 @@ class Ways:
     def of(self, domain: str, sender: str) -> Way:
         """The way of a sender's (user's, domain's, or "") mail for a domain."""
         group, weight, most = self._group(domain, self.action(domain, sender))
-        leaves = 0 if group == LOCAL else self._reserve
-        return Way(group, most, weight, self._destinations.allowances.weight_of(sender), leaves)
+        is_ours = group == LOCAL
+        leaves = 0 if is_ours else self._reserve
+        return Way(group, most, weight, self._destinations.allowances.weight_of(sender), leaves, is_ours)
 
     def action(self, domain: str, sender: str = "") -> Action | None:
         """What would be done with the mail; None without a route."""

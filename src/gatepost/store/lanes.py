@@ -4,8 +4,9 @@ A lane is one sender's mail for one domain. Lanes stand in two rings, by where t
 server, one domain, our own maildrops) and by whose it is; the rings choose by turns, each round robin. So whatever the
 others have waiting, a destination gets at least every 2n-th place among n destinations, and a sender every 2n-th among
 n senders. A weight is how many places in a row a turn is worth. Where room is to be left, no group holds more than four
-times what is still free, and the last places are for mail that waits for nobody else's server: one slow destination
-can't take every place, and many can't together.
+times what is still free, and no sender of mail that waits for others' servers does; the last places are for mail that
+waits for nobody else's server. So one slow destination can't take every place, nor can many together, nor one sender
+with many of them. Lanes of a sender that has its share are parked, and come back as it has room.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from gatepost.store.roster import Slot
 
-_SHARE = 4  # times the free places that one group may hold
+SHARE = 4  # times the free places that one group or sender may hold
 _SKIPS = 64  # lanes of full groups that are passed over to find one of a sender's
 EVERYTHING = 1 << 30
 
@@ -29,7 +30,8 @@ _NOTHING: list[Item] = []  # of a lane with nothing due; nothing is ever put int
 class Way(NamedTuple):
     """Where a lane's mail goes: `group` names what shares a next server, which has at most `most` in hand and `weight`
     places a turn; `sender_weight` is the lane's own, among those of its group and of its sender. `leaves` is how many
-    places it never takes, where room is to be left: they are for mail that waits for nobody else's server.
+    places it never takes, where room is to be left: they are for what `is_ours`, mail that waits for nobody else's
+    server, which counts for no sender's share either.
     """
 
     group: str
@@ -37,6 +39,7 @@ class Way(NamedTuple):
     weight: int = 1
     sender_weight: int = 1
     leaves: int = 0
+    is_ours: bool = False
 
 
 Sorting = Callable[[str, str], Way]
@@ -85,15 +88,16 @@ class Ring:
 
 
 class Holder:
-    """A group or a sender: its lanes with something due, and how much of it is in hand."""
+    """A group or a sender: its lanes with something due, and how much is in hand (a sender's without what is ours)."""
 
-    __slots__ = ("credit", "in_hand", "is_listed", "key", "lanes", "leaves", "most", "ring", "weight")
+    __slots__ = ("credit", "in_hand", "is_listed", "is_ours", "key", "lanes", "leaves", "most", "ring", "weight")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.most = EVERYTHING
         self.weight = self.credit = 1
         self.leaves = 0
+        self.is_ours = False
         self.in_hand = 0
         self.lanes = 0
         self.ring = Ring()
@@ -103,17 +107,18 @@ class Holder:
         """Whether it may have one of so many `free` places; None where no room is to be left."""
         if self.in_hand >= self.most:
             return False
-        return free is None or (free > self.leaves and self.in_hand <= _SHARE * free)
+        return free is None or (free > self.leaves and self.in_hand <= SHARE * free)
 
 
 class Lane:
     """One sender's mail for one domain. `first` and `again` hold what is due: first attempts of small messages, and the
-    rest, which take turns. `slots` counts everything of it, due or not.
+    rest, which take turns. `slots` counts everything of it, due or not. Where it stands in its group's ring it is there
+    (`by_group`), or parked.
     """
 
     __slots__ = (
-        "again", "by_group", "by_sender", "credit", "domain", "first", "group", "is_again_next", "sender", "slots",
-        "weight",
+        "again", "by_group", "by_sender", "credit", "domain", "first", "group", "is_again_next", "is_parked", "sender",
+        "slots", "weight",
     )  # fmt: skip
 
     def __init__(self, domain: str, group: Holder, sender: Holder) -> None:
@@ -124,6 +129,7 @@ class Lane:
         self.again: list[Item] = _NOTHING
         self.is_again_next = False
         self.by_group = self.by_sender = False  # whether it stands in the ring
+        self.is_parked = False
         self.slots = 0
         self.weight = self.credit = 1
 
@@ -143,6 +149,10 @@ class Lane:
         first = self.first[0][0] if self.first and skim(self.first) else None
         again = self.again[0][0] if self.again and skim(self.again) else None
         return again if first is None else first if again is None else min(first, again)
+
+    def has_room(self, free: int | None) -> bool:
+        """Whether its sender may have one of so many `free` places for it."""
+        return self.group.is_ours or self.sender.has_room(free)
 
     def pop(self) -> Slot | None:
         """Longest waiting first, first attempts and the others in turn."""
@@ -165,16 +175,18 @@ def skim(heap: list[Item]) -> bool:
 
 class Lanes:
     """Every lane of one spool. Invariant: a lane with something due stands in the rings of its group and its sender,
-    and both of these are listed.
+    and both of these are listed; or it is parked instead of standing in its group's.
     """
 
     def __init__(self) -> None:
         self._sorting: Sorting = by_domain
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._groups: dict[str, Holder] = {}
+        self._ours: set[str] = set()
         self._senders: dict[str, Holder] = {}
         self._listed: deque[Holder] = deque()
         self._full: deque[Holder] = deque()
+        self._parked: dict[Holder, deque[Lane]] = {}
         self._listed_senders: deque[Holder] = deque()
         self._is_senders_turn = False
 
@@ -227,17 +239,28 @@ class Lanes:
         slot = self._pick_by_sender(free) if self._is_senders_turn else None
         return self._pick_by_group(free) if slot is None else slot
 
-    def give_back(self, group: Holder) -> None:
-        """One of the group's is in nobody's hand any more."""
+    def give_back(self, group: Holder, sender: Holder | None) -> None:
+        """One of the group's is in nobody's hand any more, nor, where it counted for one, of the sender's."""
         group.in_hand -= 1
         if not group.lanes and not group.in_hand:
             self._groups.pop(group.key, None)
+        if sender is not None:
+            sender.in_hand -= 1
+            if not sender.lanes and not sender.in_hand and self._senders.get(sender.key) is sender:
+                del self._senders[sender.key]
 
-    def look_again(self) -> None:
-        """Groups that were full may have room now."""
+    def look_again(self, free: int | None) -> None:
+        """Groups and senders that were full may have room now, where so many places are free."""
         if self._full:
             self._listed.extendleft(reversed(self._full))
             self._full.clear()
+        for sender, lanes in list(self._parked.items()):
+            room = EVERYTHING if free is None else SHARE * free - sender.in_hand + 1
+            while room > 0 and self._first_parked(sender) is not None:
+                lane = lanes.popleft()
+                lane.is_parked = False
+                self._enlist(lane)
+                room -= 1
 
     def next_due(self) -> float | None:
         """When something that is due has become it; None where nothing is."""
@@ -246,17 +269,26 @@ class Lanes:
                 if (due := _first_due(ring[0])) is not None:
                     return due
                 ring.popleft().is_listed = False
+        for sender in list(self._parked):
+            if (due := self._first_parked(sender)) is not None:
+                return due
         return None
 
     def _pick_by_group(self, free: int | None) -> Slot | None:
         groups = self._listed
         while groups:
             group = groups[0]
+            if free is not None and free <= group.leaves:
+                return self._pick_ours(free)  # instead of looking at all who may have none of the last places
             if not group.has_room(free):
                 self._full.append(groups.popleft())
                 continue
             if _first_due(group) is None:
                 groups.popleft().is_listed = False
+                continue
+            lane = group.ring.front
+            if lane is not None and not lane.has_room(free):
+                self._park(lane)
                 continue
             slot = _pop(group)
             group.credit -= 1
@@ -264,6 +296,13 @@ class Lanes:
                 group.credit = group.weight
                 groups.rotate(-1)
             return slot
+        return None
+
+    def _pick_ours(self, free: int) -> Slot | None:
+        for key in self._ours:
+            group = self._groups.get(key)
+            if group is not None and group.has_room(free) and _first_due(group) is not None:
+                return _pop(group)
         return None
 
     def _pick_by_sender(self, free: int | None) -> Slot | None:
@@ -280,7 +319,7 @@ class Lanes:
                 sender.ring.pop_front()
                 lane.by_sender = False
                 continue
-            if lane.group.has_room(free):
+            if lane.group.has_room(free) and lane.has_room(free):
                 slot = _pop(sender)
                 senders.rotate(-1)
                 return slot
@@ -297,7 +336,10 @@ class Lanes:
             return
         was_listed = lane.by_group
         if was_listed:
-            lane.group.ring.remove(lane)
+            if lane.is_parked:
+                lane.is_parked = False  # where it was parked it is passed over
+            else:
+                lane.group.ring.remove(lane)
             lane.by_group = False
         _leave(self._groups, lane.group)
         lane.group = group
@@ -307,7 +349,9 @@ class Lanes:
 
     def _group(self, way: Way) -> Holder:
         group = _holder(self._groups, way.group)
-        group.most, group.leaves = way.most, way.leaves
+        group.most, group.leaves, group.is_ours = way.most, way.leaves, way.is_ours
+        if way.is_ours:
+            self._ours.add(way.group)
         if group.weight != way.weight:
             group.weight = group.credit = way.weight
         return group
@@ -318,6 +362,25 @@ class Lanes:
         if not lane.group.is_listed:
             lane.group.is_listed = True
             self._listed.append(lane.group)
+
+    def _park(self, lane: Lane) -> None:
+        """Out of the way of the others in its group: its sender has its share."""
+        lane.group.ring.pop_front()
+        lane.is_parked = True
+        self._parked.setdefault(lane.sender, deque()).append(lane)
+
+    def _first_parked(self, sender: Holder) -> float | None:
+        """When the first parked lane's first has become due; lanes with nothing due are forgotten."""
+        lanes = self._parked[sender]
+        while lanes:
+            lane = lanes[0]
+            if lane.is_parked:
+                if (due := lane.peek()) is not None:
+                    return due
+                lane.is_parked = lane.by_group = False
+            lanes.popleft()
+        del self._parked[sender]
+        return None
 
 
 def _holder(known: dict[str, Holder], key: str) -> Holder:

@@ -23,13 +23,14 @@ class Slot:
     """One entry: where it rests (`key`, `filed`), how far it has come, and whether somebody has it in hand.
 
     `kept` is the deposit as it was committed and its content, while memory allows: its first attempt then needs no
-    reading. `entry` is what was leased, `group` whom it counts for meanwhile. A deleted slot (`gone`) is still known to
-    whoever leased it. `changing` is a list while a change of it is on its way to the disk: of those who wait for its
-    end, because the next change must not be computed from what is about to be old.
+    reading. `entry` is what was leased, `group` and `sender` whom it counts for meanwhile. A deleted slot (`gone`) is
+    still known to whoever leased it. `changing` is a list while a change of it is on its way to the disk: of those who
+    wait for its end, because the next change must not be computed from what is about to be old.
     """
 
     __slots__ = (
         "changing", "entry", "filed", "gone", "group", "id", "is_mixed", "kept", "key", "lane", "leased", "progress",
+        "sender",
     )  # fmt: skip
 
     lane: Lane
@@ -43,6 +44,7 @@ class Slot:
         self.kept: tuple[Deposit, Blob] | None = None
         self.entry: Entry | None = None
         self.group: Holder | None = None
+        self.sender: Holder | None = None
         self.leased = False
         self.gone = False
         self.changing: list[asyncio.Future[None]] | None = None
@@ -105,13 +107,14 @@ class Roster:
         del self._slots[slot.id]
 
     def lease(self, now: float, limit: int, *, leaves_room: bool = False) -> list[Slot]:
-        """Up to `limit` slots due at `now`, lane by lane; with `leaves_room` no group gets more than its share."""
+        """Up to `limit` slots due at `now`, lane by lane; with `leaves_room` nobody gets more than its share."""
         lanes, later = self._lanes, self._later
         while later and later[0][0] <= now:
             item = heappop(later)
             slot = item[2]
             if slot.is_waiting and slot.progress.due == item[0]:
                 lanes.push(item, slot.lane, again=slot.progress.attempts > 0 or slot.filed)
+        lanes.look_again(limit if leaves_room else None)
         leased: list[Slot] = []
         while len(leased) < limit:
             picked = lanes.pick(limit - len(leased) if leaves_room else None)
@@ -121,8 +124,10 @@ class Roster:
             self._leased[picked.id] = picked
             picked.group = picked.lane.group
             picked.group.in_hand += 1
+            if not picked.group.is_ours:
+                picked.sender = picked.lane.sender
+                picked.sender.in_hand += 1
             leased.append(picked)
-        lanes.look_again()
         return leased
 
     def give_back(self, slot: Slot) -> None:
@@ -130,8 +135,8 @@ class Roster:
         slot.leased = False
         slot.entry = None
         if slot.group is not None:
-            self._lanes.give_back(slot.group)
-            slot.group = None
+            self._lanes.give_back(slot.group, slot.sender)
+            slot.group = slot.sender = None
         self._leased.pop(slot.id, None)
         self._schedule(slot)
 

@@ -212,9 +212,42 @@ async def test_silent_servers_of_many_domains_dont_hold_up_our_own_maildrops() -
             house.route(f"*@{host.name}", Relay((host,)))
         house.route("*", Maildir())
         for host in silent:
-            await house.accept(f"x@{host.name}", sender="many@own.example")
+            await house.accept(f"x@{host.name}", sender=f"many@{host.name}")
         await turns(50)
         assert house.spool.counts().leased == 18, "two places are kept"
         for number in range(5):
-            await house.accept(f"u{number}@y.example", sender="many@own.example")
+            await house.accept(f"u{number}@y.example", sender=f"many@{silent[0].name}")
         assert len(await house.hears(5)) == 5
+
+
+async def test_one_sender_to_many_slow_servers_leaves_room_for_other_senders() -> None:
+    class Slow(Dialer):
+        """Silent, but for one host."""
+
+        async def open(self, hop: Hop, host: Host) -> Connection | Unreachable:
+            if host.name.endswith(".slow.example"):
+                await asyncio.Event().wait()
+            return await super().open(hop, host)
+
+    slow = [Host(f"s{number}.slow.example", 25) for number in range(120)]
+    destinations = Destinations(Slow("me.example"), connections=40)
+    async with Peer(polite()) as peer:
+        house = House(destinations=destinations, limits=Limits(in_hand=100, while_busy=100))
+        async with running(house):
+            for host in slow:
+                house.route(f"*@{host.name}", Relay((host,)))
+            house.route("*@local.example", Maildir())
+            house.route("*", Relay((peer.host,)))
+            for host in slow:
+                await house.accept(f"x@{host.name}", sender="big@own.example")
+            await turns(50)
+            assert house.spool.counts().leased == 81, "a lone sender has most places"
+            await house.accept("a@y.example", sender="big@other.example")
+            assert await house.hears(1) == ["delivered a@y.example 250"]
+            await house.accept("b@y.example", sender="")
+            await house.hears(2)
+            await house.accept("c@local.example", sender="big@own.example")
+            assert "delivered c@local.example -" in await house.hears(3), "no server of others' is waited for"
+            await house.accept("d@y.example", sender="big@own.example")
+            await turns(50)
+            assert len(house.told.words) == 3, "its own mail waits"
