@@ -175,6 +175,7 @@ deliver_drop_privilege = true
 trusted_users = Debian-exim
 acl_smtp_rcpt = recipient
 acl_smtp_data = content
+acl_smtp_data_prdr = single
 
 begin acl
 recipient:
@@ -192,6 +193,11 @@ recipient:
 content:
   deny condition = ${{if match{{$h_subject:}}{{distasteful}}}}
        message = 5.7.1 distasteful
+  accept
+
+single:
+  deny local_parts = picky
+       message = 5.7.1 not to the taste of this one
   accept
 
 begin routers

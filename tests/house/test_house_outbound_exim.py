@@ -96,12 +96,13 @@ def test_taken_whole_and_once(town: Town, way: str) -> None:
     assert (" P=esmtps " in log) == (way != "plain")
     assert " M8S=8 " in log, "BODY=8BITMIME"
     assert " K " in log, "by BDAT, which Exim offers"
+    assert (" PRDR " in log) == (way != "over"), "a reply for each, unless it is for all or nobody"
     id_there = re.search(r" (\w{6}-\w{6}-\w{2}) <= ", log)
     assert id_there
     if way == "over":
         assert ticket == f"id={id_there[1]}", "the sender hears Exim's own words"
     else:
-        eventually(lambda: f"OK id={id_there[1]}" in town.gate.ask("explain", ticket))
+        eventually(lambda: f"id={id_there[1]}" in town.gate.ask("explain", ticket))
 
 
 def test_some_recipients_refused_and_one_greylisted(town: Town) -> None:
@@ -120,6 +121,22 @@ def test_some_recipients_refused_and_one_greylisted(town: Town) -> None:
     [report] = reports(town.gate, mark, USER)
     [failed] = report.recipients
     assert (failed["Final-Recipient"], failed["Status"]) == ("rfc822; nobody@relay.exim.example", "5.1.1")
+
+
+def test_content_refused_for_one_of_two(town: Town) -> None:
+    """By PRDR: a report about one, and the other has it once."""
+    mark = fresh_mark()
+    ticket = town.send(["ann@relay.exim.example", "picky@relay.exim.example"], message(mark))
+    content = town.arrived(mark)
+    assert b"Envelope-to: ann@relay.exim.example\n" in content
+    eventually(lambda: reports(town.gate, mark, USER))
+    [report] = reports(town.gate, mark, USER)
+    [failed] = report.recipients
+    assert failed["Final-Recipient"] == "rfc822; picky@relay.exim.example"
+    assert "not to the taste of this one" in failed["Diagnostic-Code"]
+    story = town.gate.ask("explain", ticket)
+    assert (story.count("  delivered "), story.count("  bounced ")) == (1, 1)
+    assert "relay.exim.example" not in town.gate.ask("queue", "list")
 
 
 def test_content_refused(town: Town) -> None:
