@@ -1,7 +1,7 @@
-"""One question on its way through a chain: who is concerned, whose turn it is, whose answer counts.
+"""One question on its way through a chain: who is concerned, and whose turn it is.
 
 A binding gets an event of its own; its answer is checked before its edits are applied, so that an answer which is none
-takes its edits with it. What the house refuses nobody can allow.
+takes its edits with it. What the house refuses nobody can allow. What answers come to is `weighing`'s business.
 """
 
 from __future__ import annotations
@@ -16,31 +16,18 @@ from gatepost.hooks.bindings import HOUSE_PRIORITY, Binding, OnFailure
 from gatepost.hooks.breaker import BreakerOpen
 from gatepost.hooks.concern import BY_ENVELOPE, concerns
 from gatepost.hooks.effects import allowed_failures, is_judging
-from gatepost.hooks.fold import ends_chain, graver
 from gatepost.hooks.ports import Patience, Recorder
 from gatepost.hooks.questions import House, Outcome, Question
 from gatepost.hooks.records import describe_edit, plain_verdict
 from gatepost.hooks.replies import success
-from gatepost.hooks.session import ServerView, Standing
-from gatepost.hooks.transaction import Snapshot
-from gatepost.hooks.verdicts import (
-    PROCEED,
-    VERDICTS,
-    Accept,
-    Discard,
-    Fail,
-    Quarantine,
-    Refuse,
-    Scope,
-    Send,
-    Verdict,
-)
+from gatepost.hooks.session import ServerView
+from gatepost.hooks.verdicts import PROCEED, VERDICTS, Discard, Fail, Quarantine, Refuse, Send, Verdict
+from gatepost.hooks.weighing import Weighing
 from gatepost.model import AddRecipient, ContentEdit, Edit, Recipient, Reply
 
 FAILED = Reply(451, "4.3.0", "a check couldn't be made, try again later")
 _TAKES_SUBJECTS = (stages.Headers, stages.Message, stages.Submitted, stages.Expanded, stages.OutMessage)
 _OF_ALL = (stages.Headers, stages.OutMessage)  # stages asked once about all recipients
-_UNASKED: tuple[Verdict, str] = (PROCEED, "house")
 
 
 class Budgets(Protocol):
@@ -61,56 +48,16 @@ class Means:
     never: tuple[type, ...]
 
 
-class Run:
-    """One question on its way through the chain. `outcome` is what has come of it so far."""
+class Run(Weighing):
+    """One question on its way through the chain: who is asked, and what is done with the answer."""
 
-    __slots__ = (
-        "_added",
-        "_d",
-        "_deadline",
-        "_each",
-        "_left",
-        "_may_relay",
-        "_prepared",
-        "_prior",
-        "_silenced",
-        "is_over",
-        "outcome",
-        "question",
-    )
+    __slots__ = ("_d", "_deadline", "_prepared")
 
     def __init__(self, d: Means, question: Question, outcome: Outcome, subjects: Sequence[Recipient] | None) -> None:
+        super().__init__(question, outcome, subjects)
         self._d = d
-        self.question = question
-        self.outcome = outcome
-        self._each = None if subjects is None else outcome.each
         self._deadline = 0.0
-        self._may_relay = False
-        self._silenced: set[Recipient | None] | None = None
-        """For whom an Accept has silenced the rest of this chain; None stands for the question as a whole."""
         self._prepared: dict[int, Any] | None = None
-        self._prior: tuple[Snapshot, bool, bool] | None = None
-        self._added: list[Recipient] = []
-        self.is_over = False
-        transaction = question.transaction
-        if transaction is not None and question.stage is stages.Recipient:
-            session = question.session
-            self._prior = (transaction.snapshot(), transaction.standing.silenced, session.standing.silenced)
-        self._left: Sequence[Recipient] = ()
-        """At `message`, those for whom the chain goes on."""
-        if subjects is not None and transaction is not None:
-            for recipient in subjects:
-                standing = transaction.standings.get(recipient) if transaction.standings else None
-                if standing is not None and standing.discard is not None:
-                    outcome.each[recipient] = (Discard(standing.discard), "earlier")
-                else:
-                    outcome.each[recipient] = _UNASKED
-            self._look_who_is_left()
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the chain has ended in something that keeps the recipient or command out."""
-        return self.is_over and not isinstance(self.outcome.verdict, Discard)
 
     # ── preparing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -326,71 +273,6 @@ class Run:
                 if why_not is not None:
                     raise AnswerError(f"<{edit.recipient}> can't be added: {why_not}")
 
-    def _apply(self, edits: Sequence[Edit]) -> None:
-        transaction = self.question.transaction
-        assert transaction is not None
-        transaction.apply(edits)
-        self._added += [edit.recipient for edit in edits if isinstance(edit, AddRecipient)]
-        if self._each is not None:
-            for recipient in transaction.recipients:
-                self._each.setdefault(recipient, _UNASKED)
-            for recipient, (verdict, _) in tuple(self._each.items()):
-                if recipient not in transaction.recipients and not ends_chain(verdict):
-                    del self._each[recipient]
-            self._left = self._remaining()
-
-    def _count_for(self, subjects: Sequence[Recipient], verdict: Verdict, binding: Binding) -> None:
-        if verdict is PROCEED:
-            return
-        if self._each is None:
-            self._count(verdict, binding.plugin, binding)
-            return
-        if isinstance(verdict, Accept):
-            self._silence(verdict, subjects)
-        for recipient in subjects:
-            if recipient in self._each:
-                standing, by = self._each[recipient]
-                weighed = graver(standing, verdict)
-                self._each[recipient] = (weighed, by if weighed is standing else binding.plugin)
-        self._look_who_is_left()
-
-    def _count(self, verdict: Verdict, by: str, binding: Binding | None) -> None:
-        if verdict is PROCEED:
-            return
-        weighed = graver(self.outcome.verdict, verdict)
-        if weighed is not self.outcome.verdict:
-            self.outcome.verdict, self.outcome.by, self.outcome.binding = weighed, by, binding
-        if isinstance(verdict, Accept):
-            self._silence(verdict, (), may_relay=binding is not None and binding.may_relay)
-        self.is_over = ends_chain(weighed)
-
-    def _silence(self, verdict: Accept, subjects: Sequence[Recipient], *, may_relay: bool = False) -> None:
-        """Within the scope, and in any case for the rest of this chain."""
-        question, transaction = self.question, self.question.transaction
-        if self._silenced is None:
-            self._silenced = set()
-        self._silenced.update(subjects or (None,))
-        self._may_relay = self._may_relay or may_relay
-        match verdict.scope:
-            case Scope.SESSION:
-                question.session.standing.silenced = True
-                question.session.standing.may_relay = question.session.standing.may_relay or may_relay
-            case Scope.TRANSACTION if transaction is not None:
-                transaction.standing.silenced = True
-                transaction.standing.may_relay = transaction.standing.may_relay or may_relay
-            case Scope.RECIPIENT if transaction is not None:
-                for recipient in subjects or (question.facts["recipient"],):
-                    transaction.standing_of(recipient).silenced = True
-            case _:
-                pass
-
-    def _look_who_is_left(self) -> None:
-        self._left = self._remaining()
-        self.is_over = not self._left
-
-    def _remaining(self) -> list[Recipient]:
-        return [recipient for recipient, (verdict, _) in self.outcome.each.items() if not ends_chain(verdict)]
-
     def _failed(self, binding: Binding, subjects: Sequence[Recipient], error: BaseException, began: float) -> None:
         verdict: Verdict
         match binding.on_failure:
@@ -415,35 +297,6 @@ class Run:
     def _too_late(self) -> Verdict:
         """What a hook comes to whose turn came after the time; a stage where nothing can be put off goes on."""
         return self._not_now() if "tempfail" in allowed_failures(self.question.stage) else PROCEED
-
-    def settle(self) -> None:
-        """What sticks: quarantine and discard before `message` wait for the commit; a refused RCPT changes nothing."""
-        question, verdict = self.question, self.outcome.verdict
-        if verdict is PROCEED:
-            return
-        transaction = question.transaction
-        if self._prior is not None and transaction is not None and self.is_refused:
-            snapshot, transaction.standing.silenced, question.session.standing.silenced = self._prior
-            transaction.restore(snapshot)
-            return
-        if self._each is not None or not isinstance(verdict, (Quarantine, Discard)):
-            return
-        for standing in self._standings():
-            if isinstance(verdict, Quarantine):
-                standing.quarantine = standing.quarantine or verdict.reason
-            else:
-                standing.discard = standing.discard or verdict.reason
-
-    def _standings(self) -> list[Standing]:
-        """To what a quarantine or discard of this question sticks; at `recipient`, to who came in its place too."""
-        question, transaction = self.question, self.question.transaction
-        if transaction is None:
-            return [question.session.standing]
-        if question.stage is not stages.Recipient:
-            return [transaction.standing]
-        recipient = question.facts["recipient"]
-        replaced = self._added if recipient in transaction.removed else ()
-        return [transaction.standing_of(one) for one in (recipient, *replaced)]
 
     def _record(
         self,
