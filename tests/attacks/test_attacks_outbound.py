@@ -19,7 +19,7 @@ from gatepost.delivery.route import Hop
 from gatepost.model import Blob, Body, Bytes, Path, Recipient
 from gatepost.net.certificates import client_context
 from gatepost.wire.smtp.client_events import Phase
-from unit.delivery.delivery_peer import DROP, HANG, Peer, polite
+from unit.delivery.delivery_peer import DROP, HANG, TLS, Peer, polite
 
 CONTENT = Bytes(b"Subject: x\r\n\r\n.hello\r\n")
 QUICK = Timeouts(connect=5, greeting=0.3, command=0.3, data=0.3, block=0.3, end=0.3)
@@ -310,6 +310,7 @@ async def test_U1_refusals_of_all_recipients_and_354_all_the_same() -> None:
         ({"recipients": ("zoë@y.example",)}, 553, "5.6.7"),
         ({"smtputf8": True}, 550, "5.6.7"),
         ({"body": Body.BINARY_MIME}, 550, "5.6.3"),
+        ({"requiretls": True}, 550, "5.7.30"),
     ],
 )
 async def test_U1_what_a_server_does_not_offer_is_told_and_not_tried(
@@ -388,6 +389,27 @@ async def test_T4_what_comes_in_the_clear_with_the_220_is_never_heard_under_tls(
         [answers] = await deliver(Relay((peer.host,), tls=security), letter(), timeouts=QUICK, contexts=contexts)
         assert answers[0].outcome.reply.code == 451
         assert answers[0].outcome.is_ours
+
+
+@pytest.mark.parametrize("offered", [False, True])
+async def test_U1_requiretls_is_asked_for_under_tls_or_nothing_is_sent(
+    offered: bool, server_tls: ssl.SSLContext, contexts: Contexts
+) -> None:
+    """rfc8689#4.2.1. What is offered in the clear doesn't count: it may be somebody's in the middle."""
+    before, after = polite(offers="STARTTLS,REQUIRETLS"), polite(offers="REQUIRETLS" if offered else "HELP")
+    hello = [answer for line, answer in after if line == "EHLO*"]
+    script = [("EHLO", dict(before)["EHLO*"]), ("STARTTLS", TLS), *polite(("EHLO", hello[0]))]
+    async with Peer(script, tls=server_tls) as peer:
+        hop = Relay((peer.host,), tls=Security.REQUIRED)
+        [answers] = await deliver(hop, letter(requiretls=True), contexts=contexts)
+        assert peer.under_tls == [True]
+        mails = [line for line in peer.heard[0] if line.startswith("MAIL")]
+        if offered:
+            assert told(answers) == [(250, "2.0.0", Phase.END_OF_DATA)]
+            assert mails == ["MAIL FROM:<a@b.example> REQUIRETLS"]
+        else:
+            assert told(answers) == [(550, "5.7.30", Phase.SENDER)]
+            assert (mails, peer.mail) == ([], [])
 
 
 @pytest.mark.parametrize("stripped", ["", "XXXXXXXX", "STARTTL", "STARTTLSX"])
