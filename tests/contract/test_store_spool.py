@@ -274,6 +274,18 @@ async def test_a_hold_while_a_large_notice_is_placed_loses_nothing(spool):
     assert (await take(spool)).content.size == 200_000
 
 
+async def test_a_clock_set_back_brings_what_waits_forward(spool, clock):
+    for number in (1, 2):
+        await spool.commit([deposit(number)])
+    for entry, wait in zip(await spool.due(clock(), 2), (300.0, 90_000.0), strict=True):
+        await spool.settle(entry.id, outcomes(entry, Fate.LATER), next_attempt=clock() + wait)
+    before = clock()
+    clock.now -= 86_400
+    assert await spool.set_back(86_400.0) == 2
+    assert [entry.next_attempt for entry in await spool.entries()] == [before - 86_400 + 300, before + 3_600]
+    assert spool.next_due() == clock() + 300
+
+
 async def test_retry_and_flush_make_due(spool, clock):
     await spool.commit([deposit(1), deposit(2), deposit(3, held="spam")])
     for entry in await spool.due(NOW, 9):

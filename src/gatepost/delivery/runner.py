@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -37,6 +38,7 @@ _LONGEST_SPREAD_S = 300.0
 _RESERVE = 10  # one place in so many, of the fewest there are, is kept for our own maildrops
 _MANY = 50  # tasks in hand, while which places are given in portions: each look at the spool has its price
 _GATHER_S = 0.005
+_SET_BACK_S = 60.0  # a clock that is set back by more makes what waits wait longer than it should
 _BUSY_S = 1.0  # how often it is looked whether reception is still busy
 _GIVING_UP = frozenset({Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.CONTENT, Phase.END_OF_DATA})
 _NO_ROUTE = Reply(451, "4.4.4", "no route takes mail for this recipient")
@@ -74,6 +76,7 @@ class Runner:
         *,
         clock: Callable[[], float],
         chance: Callable[[], float],
+        steady: Callable[[], float] = time.monotonic,
         schedule: Schedule | None = None,
         limits: Limits | None = None,
         is_reception_busy: Callable[[], bool] = lambda: False,
@@ -81,7 +84,8 @@ class Runner:
         submission: Submission | None = None,
     ) -> None:
         """`routes` is asked for each entry, so that a reload counts at once. `clock` gives Unix time in seconds,
-        `chance` a fraction between 0 and 1. The runner takes over `spool.on_commit` while it runs.
+        `steady` seconds that nobody sets, `chance` a fraction between 0 and 1. The runner takes over
+        `spool.on_commit` while it runs.
         """
         self._spool = spool
         self._routes = routes
@@ -91,6 +95,8 @@ class Runner:
         self._observer = observer
         self._clock = clock
         self._chance = chance
+        self._steady = steady
+        self._ahead = clock() - steady()
         self.schedule = schedule or Schedule()
         """May be replaced while it runs."""
         self._limits = limits or Limits()
@@ -139,6 +145,9 @@ class Runner:
 
     async def _take(self) -> bool:
         """Start what is due, as far as there are places; whether there may be more."""
+        if (back := self._ahead - (self._clock() - self._steady())) > _SET_BACK_S:
+            await self._set_back(back)
+        self._ahead = self._clock() - self._steady()
         free = self._free()
         self._is_full = free <= 0
         if self._is_full:
@@ -154,6 +163,15 @@ class Runner:
             self._tasks.add(task)
             task.add_done_callback(self._ended)
         return bool(entries)
+
+    async def _set_back(self, seconds: float) -> None:
+        """What is due by a clock that was ahead would wait so much longer. A clock that is put on needs nothing."""
+        try:
+            moved = await self._spool.set_back(seconds)
+        except SpoolError as error:
+            log.error("the clock was set back by %.0f s, and what waits can't be moved: %s", seconds, error)
+        else:
+            log.warning("the clock was set back by %.0f s: %d entries are due so much earlier", seconds, moved)
 
     def _free(self) -> int:
         places = self._limits.while_busy if self._is_reception_busy() else self._limits.in_hand

@@ -9,6 +9,7 @@ without reading.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Protocol
@@ -234,17 +235,26 @@ class QueueSpool:
         now = self._clock()
         waiting = [slot for slot in self._roster if slot.is_waiting and (concerns is None or _fits(slot, concerns))]
         for at in range(0, len(waiting), _TOGETHER):
-            await self._make_due(waiting[at : at + _TOGETHER], now)
+            await self._bring_forward(waiting[at : at + _TOGETHER], now)
         self._wake()
         return len(waiting)
 
-    async def _make_due(self, slots: Sequence[Slot], now: float) -> None:
-        """Durably, in one step; who is being changed already is left until that has ended."""
+    async def set_back(self, seconds: float) -> int:
+        now = self._clock()
+        late = [slot for slot in self._roster if slot.is_waiting and slot.progress.due > now]
+        for at in range(0, len(late), _TOGETHER):
+            await self._bring_forward(late[at : at + _TOGETHER], now, seconds)
+        self._wake()
+        return len(late)
+
+    async def _bring_forward(self, slots: Sequence[Slot], now: float, seconds: float = math.inf) -> None:
+        """To so much earlier, or now; durably, in one step. Who is being changed is left until that has ended."""
         changes: list[tuple[Slot, Progress]] = []
         for slot in slots:
             await self._quiet(slot)
             if slot.is_waiting and slot.progress.due > now:
-                changes.append((slot, msgspec.structs.replace(slot.progress, due=now)))
+                due = max(now, slot.progress.due - seconds)
+                changes.append((slot, msgspec.structs.replace(slot.progress, due=due)))
 
         def then() -> None:
             for slot, progress in changes:

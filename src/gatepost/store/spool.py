@@ -211,6 +211,9 @@ class Spool(Protocol):
     async def flush(self, concerns: Concerns | None = None) -> int:
         """Make what isn't held due now, durably, everything or the lanes that this `concerns`; how many that were."""
 
+    async def set_back(self, seconds: float) -> int:
+        """The clock was set back by so much: what waits is due so much earlier, durably; how many entries that is."""
+
     async def records(self, *, limit: int = 1000) -> list[tuple[object, ...]]:
         """The newest committed records, oldest first."""
 

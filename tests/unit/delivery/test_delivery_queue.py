@@ -67,6 +67,28 @@ async def test_a_dead_host_is_called_once_for_all_its_messages() -> None:
         assert "delivered d@y.example 250" in await house.hears(7)
 
 
+async def test_a_clock_set_back_makes_nobody_wait_longer() -> None:
+    steady = [0.0]
+    down = ("(connected)", "421 4.3.2 down")
+    async with Peer(polite(down), polite()) as peer, running(Waiting(steady=lambda: steady[0])) as house:
+        house.route("*", Relay((peer.host,)))
+        house.now = 100_000.0
+        steady[0] = 99_000.0
+        await house.accept("a@y.example")
+        assert await house.hears(1) == ["deferred a@y.example 451 100300"]
+        await house.at_rest()
+        house.now -= 86_400 - 10
+        steady[0] += 10
+        house.runner.wake()
+        while house.spool.next_due() != 100_300.0 - 86_400:
+            await asyncio.sleep(0)
+        house.now += 290
+        steady[0] += 290
+        house.destinations.health.succeeded(str(peer.host), 20)
+        house.runner.wake()
+        assert "delivered a@y.example 250" in await house.hears(2)
+
+
 async def test_a_live_host_of_the_same_route_is_asked_instead() -> None:
     dead = Host("127.0.0.1", 1)
     async with Peer(polite()) as peer, running(Waiting()) as house:
