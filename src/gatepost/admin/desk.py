@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from gatepost.admin.destinations import ROWS
-from gatepost.admin.queue import ActionError, Queue
+from gatepost.admin.queue import PAGE, ActionError, Queue
 from gatepost.admin.telling import Entry, explain
 from gatepost.model import Ticket, TokenError, token_time
 
 SEARCH_LIMIT = 50
 EX_USAGE = 64
 EX_NO_INPUT = 66
+_LONG = 1 << 62
 NAME_MAX = 260  # octets of a destination's name, with a port
 
 
@@ -45,20 +46,20 @@ class Desk:
         if queue is not None:
             self.actions |= {
                 "queue.list": lambda a: queue.listed(
-                    held=a.get("held"),
-                    after=a.get("after"),
-                    limit=a.get("limit", 100),
-                    to=str(a.get("to") or ""),
-                    sender=str(a.get("from") or ""),
-                    destination=str(a.get("destination") or ""),
+                    held=_choice(a, "held"),
+                    after=_text(a, "after") or None,
+                    limit=read_number(a, "limit", PAGE),
+                    to=_text(a, "to"),
+                    sender=_text(a, "from"),
+                    destination=_text(a, "destination"),
                 ),
                 "queue.show": lambda a: queue.shown(_id(a)),
                 "queue.retry": lambda a: queue.retry(_id(a)),
                 "queue.retry-destination": lambda a: queue.destinations.retry(_name(a)),
-                "queue.destinations": lambda a: queue.destinations.listed(int(a.get("limit", ROWS))),
+                "queue.destinations": lambda a: queue.destinations.listed(read_number(a, "limit", ROWS)),
                 "queue.suspend": lambda a: queue.destinations.suspend([_name(a)]),
                 "queue.resume": lambda a: queue.destinations.resume([_name(a)]),
-                "queue.hold": lambda a: queue.hold(_id(a), str(a.get("reason", "held by an operator"))),
+                "queue.hold": lambda a: queue.hold(_id(a), _text(a, "reason", "held by an operator")),
                 "queue.release": lambda a: queue.release(_id(a)),
                 "queue.delete": lambda a: queue.delete(_id(a)),
                 "queue.flush": lambda a: queue.flush(),
@@ -72,7 +73,7 @@ class Desk:
         return await action(arguments)
 
     async def _explain(self, arguments: Mapping[str, Any]) -> Any:
-        token, number = read_token(str(arguments.get("token", "")))
+        token, number = read_token(_text(arguments, "token"))
         told = explain(await asyncio.to_thread(self._records.find, token), number)
         if told is None:
             raise ActionError(
@@ -85,13 +86,13 @@ class Desk:
         return told.text(verbose=bool(arguments.get("verbose")))
 
     async def _trace(self, arguments: Mapping[str, Any]) -> Any:
-        wanted = {key: str(arguments[key]).lower() for key in ("to", "from", "peer", "heard") if arguments.get(key)}
+        wanted = {key: text.lower() for key in ("to", "from", "peer", "heard") if (text := _text(arguments, key))}
         found = await asyncio.to_thread(
             self._records.sessions,
-            since_ms=int(arguments.get("since_ms", 0)),
-            until_ms=int(arguments.get("until_ms", 1 << 62)),
+            since_ms=read_number(arguments, "since_ms", 0, least=-_LONG),
+            until_ms=read_number(arguments, "until_ms", _LONG, least=-_LONG),
             fits=lambda entries: _fits(entries, wanted),
-            limit=int(arguments.get("limit", SEARCH_LIMIT)),
+            limit=read_number(arguments, "limit", SEARCH_LIMIT),
         )
         return [_line(entries) for entries in found]
 
@@ -112,14 +113,49 @@ def read_token(text: str) -> tuple[str, int | None]:
     return text.upper(), None
 
 
+def read_number(arguments: Mapping[str, Any], key: str, default: int, *, least: int = 0) -> int:
+    """What an action was given for a number, the default for nothing; ActionError if it is something else."""
+    match arguments.get(key):
+        case None:
+            return default
+        case int(number) if least <= number <= _LONG and not isinstance(number, bool):
+            return number
+        case value:
+            raise _not_a("a number" if least else "a number from 0 on", key, value)
+
+
+def _text(arguments: Mapping[str, Any], key: str, default: str = "") -> str:
+    match arguments.get(key):
+        case None:
+            return default
+        case str(text):
+            return text
+        case value:
+            raise _not_a("text", key, value)
+
+
+def _choice(arguments: Mapping[str, Any], key: str) -> bool | None:
+    match arguments.get(key):
+        case None:
+            return None
+        case bool(choice):
+            return choice
+        case value:
+            raise _not_a("true or false", key, value)
+
+
+def _not_a(kind: str, key: str, value: object) -> ActionError:
+    return ActionError(f"{key} is {kind}, not {value!r:.60}", "", EX_USAGE)
+
+
 def _id(arguments: Mapping[str, Any]) -> str:
-    if not (id := str(arguments.get("id", "")).strip().upper()):
+    if not (id := _text(arguments, "id").strip().upper()):
         raise ActionError("which message? give its ticket", "gatepost queue list")
     return id
 
 
 def _name(arguments: Mapping[str, Any]) -> str:
-    name = str(arguments.get("destination", "")).strip()
+    name = _text(arguments, "destination").strip()
     if not name or len(name) > NAME_MAX or not name.isprintable() or " " in name:
         raise ActionError("which destination? give a domain or a server", "gatepost queue destinations", EX_USAGE)
     if name.rpartition("@")[0]:

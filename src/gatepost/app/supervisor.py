@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from gatepost.admin.desk import Action, Desk
+from gatepost.admin.desk import Action, Desk, read_number
 from gatepost.admin.destinations import ROWS, merged
 from gatepost.admin.queue import PAGE, ActionError
 from gatepost.app.channel import Gone
@@ -255,7 +255,7 @@ class Supervisor:
         told = await self._ask_all("queue.list", arguments)
         entries = sorted((entry for one in told for entry in one["entries"]), key=lambda entry: entry["received_at"])
         return {
-            "entries": entries[: int(arguments.get("limit", PAGE))],
+            "entries": entries[: read_number(arguments, "limit", PAGE)],
             "queued": sum(one["queued"] for one in told),
             "held": sum(one["held"] for one in told),
         }
@@ -268,7 +268,7 @@ class Supervisor:
 
     async def _queue_destinations(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         told = await self._ask_all("queue.destinations", arguments)
-        return merged(told, int(arguments.get("limit", ROWS)))
+        return merged(told, read_number(arguments, "limit", ROWS))
 
     async def _queue_suspend(self, arguments: Mapping[str, Any]) -> list[str]:
         told: list[list[str]] = await self._ask_all("queue.suspend", arguments)
