@@ -1,4 +1,4 @@
-"""The transactions of one session: MAIL, RCPT, DATA, content, end-of-data.
+"""The transactions of one session: MAIL, RCPT, DATA, end-of-data. The content between them is `arriving`'s.
 
 A transaction's ticket exists from MAIL on. Nothing is promised before the spool's commit has returned; what the client
 hears afterwards is only the news of it.
@@ -6,23 +6,19 @@ hears afterwards is only the news of it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from gatepost.content.headers import Section, TooLarge
-from gatepost.content.intake import forged_results, submission_edits
-from gatepost.content.received import count_received, date
 from gatepost.content.view import Views
 from gatepost.hooks import stages
 from gatepost.hooks.notices import Queued
-from gatepost.hooks.questions import Outcome, Question
-from gatepost.hooks.records import describe_edit
+from gatepost.hooks.questions import Question
 from gatepost.hooks.session import Session
 from gatepost.hooks.transaction import Transaction
-from gatepost.hooks.verdicts import PROCEED, Discard, Hangup, Refuse, Verdict
+from gatepost.hooks.verdicts import PROCEED, Verdict
 from gatepost.model import Body, Recipient, Reply, Ticket
 from gatepost.serving import custody
+from gatepost.serving.arriving import ACCEPTED, DISK_FULL, NOT_STORED, Arriving
 from gatepost.serving.conclusion import (
     Decision,
     Fate,
@@ -30,17 +26,15 @@ from gatepost.serving.conclusion import (
     discards,
     each_hears,
     plan,
-    stage_refusal,
     with_ticket,
 )
 from gatepost.serving.house import HandOver
-from gatepost.serving.intake import Intake, ReceivedFields
+from gatepost.serving.intake import Intake
 from gatepost.serving.keeping import Closings
 from gatepost.serving.origins import facts_of
 from gatepost.serving.place import Place, names
 from gatepost.serving.recipients import Before, are_alike, next_server_of, taker
 from gatepost.serving.repeats import fingerprint_of
-from gatepost.store.draft import Draft
 from gatepost.store.errors import SpoolFailure, SpoolFull
 from gatepost.wire.smtp import events
 from gatepost.wire.smtp.server import ServerSession
@@ -51,61 +45,28 @@ SENDER_OK = Reply(250, "2.1.0", "sender ok")
 RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
 GO_AHEAD = Reply(354, "", "send the message, end with a line that is a single dot")
 CHUNK_OK = Reply(250, "2.0.0", "chunk taken")
-ACCEPTED = Reply(250, "2.0.0", "accepted")
-TOO_MANY_HOPS = Reply(554, "5.4.6", "this message has been through too many servers")  # rfc5321#6.3
 ANOTHER_POLICY = Reply(452, "4.5.3", "this recipient has other rules, send to it separately")
-DISK_FULL = Reply(452, "4.3.1", "no room for this message now, try again later")
-NOT_STORED = Reply(451, "4.3.0", "the message couldn't be stored, try again later")
 
 _UNASKED: tuple[Verdict, str] = (PROCEED, "house")
 """What nobody was asked about."""
 
 
-class Mailing:
+class Mailing(Arriving):
     """At most one transaction at a time. Invariant: a draft that was begun is discarded exactly once."""
 
-    # fmt: off
-    __slots__ = (
-        "_began", "_closings", "_count", "_early", "_heard", "_intake", "_is_data_asked", "_late", "_late_by", "_loop",
-        "_machine", "_mail", "_place", "_received", "_section", "_session", "_unheard", "accepted", "awaits_content",
-        "content_deadline", "is_committing", "transaction",
-    )
-    # fmt: on
+    __slots__ = ("_began", "_closings", "_count", "_unheard", "accepted", "is_committing")
 
     def __init__(self, place: Place, machine: ServerSession, session: Session, closings: Closings) -> None:
-        self._place = place
+        super().__init__(place, machine, session)
         self._closings = closings
-        self._loop = asyncio.get_running_loop()
         self._began = 0.0 if place.repeats is None else place.repeats.now()
-        self._machine = machine
-        self._session = session
         self._count = 0
         self.accepted = 0
         """Messages answered with 250."""
-        self.transaction: Transaction | None = None
         self.is_committing = False
         """From the hand-over to the writer on, a lost connection changes nothing any more."""
-        self.awaits_content = False
-        self.content_deadline = 0.0
-        self._mail: events.Mail | None = None
-        self._heard: list[Recipient] = []
-        """Every RCPT that was answered with 250, in order: who is answered singly by LMTP and PRDR."""
-        self._intake: Intake | None = None
-        self._section: Section | None = None
-        self._early: Section | TooLarge | None = None
-        """A header section that came before its Data question (BDAT)."""
-        self._is_data_asked = False
-        self._late: Reply | None = None
-        """A refusal that waits for end-of-data."""
-        self._late_by = "house"
-        self._received = ReceivedFields(place, session)
         self._unheard: tuple[Callable[[], str], str] | None = None
         """(its fingerprint, ticket) of what was accepted last for all, while nothing has come from the client since."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a transaction is under way."""
-        return self.transaction is not None
 
     @property
     def begun(self) -> int:
@@ -182,90 +143,6 @@ class Mailing:
         if (found := self._early) is not None:
             self._early = None
             await self._header_section(found)
-
-    # ── the content ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _begin_intake(self) -> Intake:
-        if self._intake is None:
-            place, transaction = self._place, self._open
-            self._late, self._late_by, self._section, self._early = None, "house", None, None
-            draft: Draft | None = None
-            try:
-                draft = place.spool.draft(transaction.ticket)
-            except SpoolFull:
-                self._late = DISK_FULL
-            except SpoolFailure:
-                log.exception("no content can be kept; token %s", self._session.id)
-                self._late = NOT_STORED
-            extended, utf8 = self._machine.extended, self._utf8
-            received = self._received.field(transaction, extended=extended, utf8=utf8)
-            self._intake = Intake(draft, received, place.policy)
-            self.awaits_content = True
-            self.content_deadline = self._loop.time() + place.timeouts.content
-        return self._intake
-
-    async def ready(self) -> None:
-        """Back-pressure, before more content is read. A failing disk is said at end-of-data, not here."""
-        if self._intake is not None:
-            try:
-                await self._intake.ready()
-            except SpoolFull:
-                self._swallow(DISK_FULL)
-            except SpoolFailure:
-                log.exception("content couldn't be written; token %s", self._session.id)
-                self._swallow(NOT_STORED)
-
-    async def chunk(self, event: events.Chunk) -> None:
-        """Content octets."""
-        found = self._begin_intake().write(event.data)
-        if found is not None and self._is_data_asked:
-            await self._header_section(found)
-        elif found is not None:
-            self._early = found
-
-    def farewell(self) -> Reply | None:
-        """What to say before hanging up in the middle of the content, if that was decided; recorded, so ask once."""
-        if not self.awaits_content or self._late is None or self._late.code != 421:
-            return None
-        self._record("message", reply=str(self._late), by=self._late_by, edits=self._described_edits())
-        return self._late
-
-    async def _header_section(self, found: Section | TooLarge) -> None:
-        place, session, transaction, intake = self._place, self._session, self._open, self._intake
-        assert intake is not None
-        if isinstance(found, TooLarge):
-            self._swallow(Reply(552, "5.3.4", str(found)))
-            return
-        self._section = found
-        if count_received(found) > place.policy.max_hops:
-            self._swallow(TOO_MANY_HOPS)
-            return
-        if forged := forged_results(found, place.profile.hostname, place.policy.stripped_headers):
-            transaction.edits[:0] = forged
-        if place.policy.complete_headers:
-            transaction.edits += submission_edits(
-                found,
-                date=date(*place.clock.unix()),
-                message_id=f"{transaction.ticket}@{place.profile.hostname}",
-                sender=transaction.sender,
-            )
-        if stages.Headers not in place.dispatcher.chains:
-            return
-        transaction.content = Views(intake.header_blob(found), utf8=self._utf8, files=place.files)
-        question = Question(
-            stages.Headers, session, ACCEPTED, transaction, size=self._mail.size if self._mail else None
-        )
-        outcome = await place.dispatcher.ask(question)
-        if (refused := self._negative(stages.Headers, outcome)) is not None:
-            self._swallow(refused, outcome.by)
-        elif isinstance(outcome.verdict, Discard):
-            intake.swallow()
-
-    def _swallow(self, reply: Reply, by: str = "house") -> None:
-        """Take the rest and keep nothing; this is said at the end."""
-        self._late, self._late_by = reply, by
-        if self._intake is not None:
-            self._intake.swallow()
 
     # ── end-of-data ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -401,10 +278,6 @@ class Mailing:
         each, final = each_hears(self._heard, decisions, reply)
         self._machine.answer_each(each, None if self._is_lmtp else final)
 
-    def _described_edits(self) -> list[str]:
-        transaction = self.transaction
-        return [] if transaction is None else [describe_edit(edit)[:200] for edit in transaction.edits[:50]]
-
     # ── endings ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def heard_from_client(self) -> None:
@@ -437,16 +310,6 @@ class Mailing:
     # ── small questions ────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def _open(self) -> Transaction:
-        if self.transaction is None:
-            raise RuntimeError("there is no transaction")
-        return self.transaction
-
-    @property
-    def _utf8(self) -> bool:
-        return self._mail is not None and self._mail.smtputf8
-
-    @property
     def _body(self) -> Body:
         return Body.SEVEN_BIT if self._mail is None else self._mail.body
 
@@ -457,25 +320,6 @@ class Mailing:
     @property
     def _is_heard_singly(self) -> bool:
         return self._is_lmtp or (self._mail is not None and self._mail.prdr)
-
-    def _verbatim(self, outcome: Outcome) -> bool:
-        return self._place.policy.verbatim or (outcome.binding is not None and outcome.binding.verbatim)
-
-    def _negative(self, stage: type[stages.Event], outcome: Outcome) -> Reply | None:
-        """The refusal to say, if the outcome is one."""
-        match outcome.verdict:
-            case Refuse(said):
-                return stage_refusal(stage, said, self._session.id, self._verbatim(outcome))
-            case Hangup(said):
-                reply = stage_refusal(stage, said, self._session.id)
-                return Reply(421, "4" + reply.status[1:], reply.text)
-            case _:
-                return None
-
-    def _record(self, kind: str, **facts: object) -> None:
-        if self.transaction is not None:
-            facts["transaction"] = self.transaction.ticket.number
-        self._place.recorder.record(self._session.id, kind, facts)
 
     def _says_verbatim(self, plugin: str) -> bool:
         """Whether what this plugin says at `message` leaves as it is."""
