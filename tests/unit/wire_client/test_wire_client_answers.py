@@ -434,7 +434,7 @@ def test_a_jump_to_data_leaves_out_who_comes_after_somebody(offers: str) -> None
 
 @pytest.mark.parametrize("when", Moment)
 def test_a_jump_to_data_while_nobody_is_taken_counts_as_go(when: Moment) -> None:
-    play = Play(Asks(commands=ALL) if when is Moment.COMMAND else Asks(replies=True), refuses="RCPT TO:<a@")
+    play = Play(Asks(commands=ALL, replies=when is Moment.REPLY), refuses="RCPT TO:<a@")
     play.finish()
     play.client.send(message("a@y.example", "b@y.example", "c@y.example"))
     for _ in range(2):
@@ -442,6 +442,8 @@ def test_a_jump_to_data_while_nobody_is_taken_counts_as_go(when: Moment) -> None
         play.client.go(JumpTo(Phase.DATA))
     play.finish()
     assert play.heard.count("DATA") == 1
+    shown = [e.line for e in play.events if isinstance(e, CommandDue) and e.phase is Phase.RECIPIENT]
+    assert shown[:2] == ["RCPT TO:<a@y.example>", "RCPT TO:<b@y.example>"]
     third = Reply(250, "", "kept") if when is Moment.COMMAND else LEFT_OUT
     assert [r for _, r, _, _ in play.results] == [Reply(550, "5.0.0", "refused"), Reply(250, "", "kept"), third]
 

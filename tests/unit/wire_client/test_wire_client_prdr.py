@@ -85,7 +85,9 @@ def test_prdr_is_asked_for_where_it_is_offered_and_makes_a_difference(
 
 def test_lmtp_answers_for_each_anyway() -> None:
     talk = Talk(protocol=Protocol.LMTP, offers="PIPELINING,PRDR")
-    assert "PRDR" not in talk.sent(*NAMES)
+    assert not talk.client.mail_line(Transaction(SENDER, TO, 5)).endswith("PRDR")
+    talk.client.send(Transaction(SENDER, TO, 5), f"{MAIL} PRDR")  # whoever says so all the same
+    talk.written()
     talk.said("250 a", "250 b", "250 b", "250 b", "354 go")
     talk.content(b"hello\r\n")
     talk.said("250 kept", "353 now what")
