@@ -187,18 +187,16 @@ class Protector:
         try:
             answer = await self._resolver.find(domain, "MX")
         except NotFound:
-            return frozenset({domain}) if await self._has_secure_address(domain) else None
+            return frozenset({domain}) if await self._bases(domain) else None
         if not answer.is_secure:
             return None
         return frozenset(exchange.host for exchange in exchanges(answer.records))
 
-    async def _has_secure_address(self, name: str) -> bool:
-        return await self._secure_base(name) is not None
+    async def _bases(self, name: str) -> tuple[str, ...]:
+        """Below which names TLSA records count: first where its validated addresses are, after aliases, then its own.
+        Its own alone where it is a validated alias of something that isn't; none where nothing is (rfc7672#2.2.2).
 
-    async def _secure_base(self, name: str) -> str | None:
-        """Where a name's validated addresses are, after aliases; None where they aren't validated (rfc7672#2.2.2).
-
-        One family's are enough. Raises TemporaryFailure where there are none, and nobody can tell.
+        One family's addresses are enough. Raises TemporaryFailure where there are none, and nobody can tell.
         """
         assert self._resolver is not None
         there: list[Answer] = []
@@ -212,19 +210,25 @@ class Protector:
                 failure = error
         if not there and failure is not None:
             raise failure
-        if not there or not all(answer.is_secure for answer in there):
-            return None
-        return there[0].name or name
+        if not there:
+            return ()
+        if all(answer.is_secure for answer in there):
+            return tuple(dict.fromkeys((there[0].name or name, name)))  # rfc7672#2.2.3
+        if all(answer.name in ("", name) for answer in there):
+            return ()
+        try:
+            alias = await self._resolver.find(name, "CNAME")
+        except NotFound:
+            return ()
+        return (name,) if alias.is_secure else ()
 
     async def _published(self, host: str, port: int) -> _Published:
         try:
-            base = await self._secure_base(host)
+            bases = await self._bases(host)
         except TemporaryFailure as error:
             return _unknown(error)
-        if base is None:
-            return _UNPUBLISHED
         assert self._resolver is not None
-        for name in dict.fromkeys((base, host)):  # rfc7672#2.2.3: where the alias leads first
+        for name in bases:
             try:
                 answer = await self._resolver.find(f"_{port}._tcp.{name}", "TLSA")
             except NotFound:

@@ -185,6 +185,37 @@ async def test_both_the_addresses_and_the_records_are_validated_or_nothing_is(le
             assert (await here.send())[:3] == code
 
 
+@pytest.mark.parametrize(
+    ("at_alias", "at_target", "secure", "code"),
+    [
+        ("other", "", ("isp.example",), "451"),  # a signed alias of an unsigned name: its own records count
+        ("right", "other", ("isp.example",), "250"),  # and only those
+        ("", "other", ("isp.example",), "250"),
+        ("other", "other", ("else.example",), "250"),  # an alias that isn't signed may lead anywhere
+        ("other", "right", ("isp.example", "else.example"), "250"),  # both are signed: the target's first
+        ("other", "", ("isp.example", "else.example"), "451"),
+    ],
+)
+async def test_records_of_an_alias(authority, at_alias, at_target, secure, code):
+    target = "host.else.example"
+    shown = authority.issue_cert(MX1)
+    records = {"other": tlsa(3, 1, 1, der(OTHER.cert_pem)), "right": tlsa(3, 1, 1, _first(shown))}
+    zone = {
+        MX1: {"CNAME": ["middle.else.example."]},
+        "middle.else.example": {"CNAME": [f"{target}."]},
+        target: {"A": [ONE]},
+    }
+    if at_alias:
+        zone[AT] = {"TLSA": [records[at_alias]]}
+    if at_target:
+        zone[f"_PORT._tcp.{target}"] = {"TLSA": [records[at_target]]}
+    async with place(zone, shows=shown, secure=("d.example", *secure)) as here:
+        assert (await here.send())[:3] == code
+        assert (here.names.asked[MX1, "CNAME"] == 1) == ("else.example" not in secure or "isp.example" not in secure)
+        is_by_dane = here.told.words[0].split()[1] == "tlsa"
+        assert is_by_dane == (code == "451" or "right" in (at_alias, at_target))
+
+
 async def test_AD_is_believed_from_trusted_servers_only(leaf):
     assert not Resolver(nameservers=["192.0.2.53"]).is_trusted
     assert not Resolver(nameservers=["127.0.0.1", "192.0.2.53"]).is_trusted

@@ -64,21 +64,26 @@ class NameServer(asyncio.DatagramProtocol):
             await writer.drain()
         writer.close()
 
+    def _is_secure(self, name: str) -> bool:
+        is_below = any(f".{name}".endswith(f".{domain}.") for domain in self.secure)
+        return is_below and name.removesuffix(".") not in self.insecure
+
     def _answer(self, data: bytes) -> bytes | None:
         query = dns.message.from_wire(data)
         name, kind = query.question[0].name.to_text().lower(), dns.rdatatype.to_text(query.question[0].rdtype)
         self.asked[name.removesuffix("."), kind] += 1
         answer = dns.message.make_response(query)
         answer.flags |= dns.flags.RA
-        is_secure = any(f".{name}".endswith(f".{domain}.") for domain in self.secure)
-        if is_secure and name.removesuffix(".") not in self.insecure:
-            answer.flags |= dns.flags.AD
-        for _ in range(_CHAIN):
+        names = [name]
+        for _ in range(0 if kind == "CNAME" else _CHAIN):
             alias = self.zone.get(name, {}).get("CNAME")
             if alias is None:
                 break
             answer.answer.append(dns.rrset.from_text(name, self.ttl, "IN", "CNAME", *alias))
             name = alias[0]
+            names.append(name)
+        if all(map(self._is_secure, names)):  # rfc4035#3.2.3
+            answer.flags |= dns.flags.AD
         found = self.zone.get(name, {}).get(kind)
         match found:
             case "SILENT":
