@@ -9,8 +9,11 @@ from typing import Literal
 
 from gatepost.app.ourselves import resolver
 from gatepost.app.protecting import pair
+from gatepost.app.settings.dkim import Dkim
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.tls import Certificate
+from gatepost.model import glob_matches
+from gatepost.model.path import parse_domain
 from gatepost.net.answers import ResolverError
 from gatepost.net.client_contexts import ends_at
 
@@ -26,6 +29,8 @@ def look_at_tls(settings: Settings) -> Iterator[Seen]:
     """Everything about TLS to other servers that can be seen from here; asks the name servers once where DANE is on."""
     for certificate in dict.fromkeys(_shown(settings)):
         yield _certificate(certificate)
+    if settings.tls.reports.contact is not None:
+        yield _reports(settings, settings.tls.reports.contact)
     levels = {route.deliver.tls for route in settings.route if route.deliver.by in {"mx", "relay", "lmtp"}}
     levels |= {policy.tls for policy in settings.tls.policy if policy.tls}
     if levels & _BY_DANE:
@@ -49,6 +54,19 @@ def _certificate(certificate: Certificate) -> Seen:
     if days < 0:
         return what, "failed", f"{files.chain} ended on {end:%Y-%m-%d}; renew it"
     return what, "warning" if days < _FEW_DAYS else "ok", f"{files.chain}, {days} days left"
+
+
+def _reports(settings: Settings, contact: str) -> Seen:
+    """Reports by mail are to be signed (RFC 8460)."""
+    domain = parse_domain(contact.rpartition("@")[2])
+    if not any(_signs(table, domain) for table in settings.dkim):
+        text = f"no [[dkim]] signs for {domain}, and reports that nobody has signed are ignored"
+        return "tls reports", "warning", f'{text}; [[dkim]] with domain = "{domain}"'
+    return "tls reports", "ok", f"sent from {contact}, signed"
+
+
+def _signs(table: Dkim, domain: str) -> bool:
+    return parse_domain(table.domain) == domain or any(glob_matches(pattern, domain) for pattern in table.patterns)
 
 
 async def _dane(settings: Settings, *, is_needed: bool) -> Seen:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gatepost.app.cli.check import look_around
 from gatepost.app.gates import delivery_routes
@@ -114,6 +116,32 @@ def test_check_tells_when_ours_ends(tmp_path: Path) -> None:
     assert "ended on 2021-02-03" in text
     fresh = _written(tmp_path, "fresh")
     assert [state for state, _ in _looks(Settings.in_memory(tls={"client": fresh}), "client certificate")] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("contact", "match", "state"),
+    [
+        ("tls@us.example", (), "ok"),
+        ("tls@Reports.US.example", (), "ok"),
+        ("tls@other.example", (), "warning"),
+        ("tls@other.example", ("*.example",), "ok"),
+        ("tls@sub.us.example", ("us.example",), "warning"),
+    ],
+)
+def test_check_warns_where_nobody_signs_reports(
+    tmp_path: Path, contact: str, match: tuple[str, ...], state: str
+) -> None:
+    key = tmp_path / "dkim.pem"
+    private = rsa.generate_private_key(65537, 2048)
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    key.chmod(0o600)
+    table = {"domain": "us.example", "match": match, "key": [{"selector": "s", "file": str(key)}]}
+    reports = {"reports": {"contact": contact}}
+    [(found, text)] = _looks(Settings.in_memory(tls=reports, dkim=[table]), "tls reports")
+    assert found == state
+    assert ("no [[dkim]] signs for" in text) == (state == "warning")
+    assert [found for found, _ in _looks(Settings.in_memory(tls=reports), "tls reports")] == ["warning"]
+    assert _looks(Settings.in_memory(dkim=[table]), "tls reports") == []
 
 
 def test_check_warns_where_DANE_cant_work() -> None:
