@@ -12,6 +12,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from gatepost.hooks.stages import AFTERWARDS, OUTBOUND
+from gatepost.model.written import printable
 
 Entry = tuple[int, str, str, Mapping[str, Any]]
 """(Unix time in ms, token, kind, facts), as `store.trace` keeps it."""
@@ -251,7 +252,7 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None,
             words = [f"<{facts.get('recipient', '')}>", _clock(ms, zone), at, said, hearer]
             lines.append(f"  {kind:10} {'  '.join(word for word in words if word)}")
     lines.append(_last_line(told, one, commands))
-    return [safe(line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def _later_lines(ms: int, kind: str, facts: Mapping[str, Any], zone: tzinfo | None) -> list[str]:
@@ -290,7 +291,7 @@ def _session_lines(told: Explanation, zone: tzinfo | None) -> list[str]:
     lines = [f"{head:<72} session {told.token}, listener {told.listener}", f"  from   {_peer(told)}"]
     lines += [f"  refused  {_facts(facts)}" for facts in told.refusals[:20]]
     lines += _asked_lines(told.asked, None)
-    return [safe(line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def _asked_lines(asked: Sequence[Mapping[str, Any]], one: Transaction | None) -> list[str]:
@@ -377,8 +378,3 @@ def _octets(size: int) -> str:
     if size < 1024:
         return f"{size} octets"
     return f"{size / 1024:.1f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"
-
-
-def safe(line: str) -> str:
-    """Nothing that a terminal would obey (attack I9)."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

@@ -17,6 +17,7 @@ from gatepost.app.settings.root import Listener, Settings
 from gatepost.app.settings.routes import Route
 from gatepost.hooks.bindings import HOUSE_PRIORITY
 from gatepost.hooks.stages import STAGES
+from gatepost.model.written import host_and_port
 
 _LABEL = 11  # columns before the facts
 _ROUTES_SHOWN = 6
@@ -61,7 +62,8 @@ def _first(settings: Settings, facts: Facts) -> str:
 
 def _listeners(settings: Settings, facts: Facts) -> list[str]:
     shown = [
-        (one, _address(facts.addresses.get(one.name, (one.address.host, one.address.port)))) for one in settings.listen
+        (one, host_and_port(*facts.addresses.get(one.name, (one.address.host, one.address.port))))
+        for one in settings.listen
     ]
     name_width = max(9, *(len(one.name) for one, _ in shown)) + 2
     address_width = max(len(address) for _, address in shown) + 3
@@ -86,11 +88,6 @@ def _days(days: int) -> str:
     if days >= 0:
         return f"{days} days left"
     return f"ENDED {-days - 1} days ago" if days < -1 else "ENDED today"
-
-
-def _address(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _asked(settings: Settings, plugins: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -189,7 +186,7 @@ def _try_it(settings: Settings, facts: Facts) -> str:
     config = f" -c {facts.config}" if facts.config is not None else ""
     first = settings.listen[0]
     at = facts.addresses.get(first.name, ("", 0))
-    server = f" --server {_address(at)}" if not first.address.port and at[1] else ""
+    server = f" --server {host_and_port(*at)}" if not first.address.port and at[1] else ""
     return f"{_program()}{config} send{server} --to {_somebody(settings)} --subject hello"
 
 

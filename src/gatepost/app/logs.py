@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from gatepost.app.settings.sections import Log
+from gatepost.model.written import printable
 
 Shape = Literal["json", "logfmt", "pretty"]
 
@@ -99,11 +100,11 @@ def _pretty(facts: Mapping[str, Any], coloured: bool) -> str:
     rest = {key: value for key, value in facts.items() if key not in _IN_PLACE}
     level = str(facts["level"])
     shown = f"{_COLOURS.get(level, '')}{level:<7}{_COLOUR_ENDS}" if coloured else f"{level:<7}"
-    line = f"{str(facts['time'])[11:23]} {shown} {_one_line(facts['event'])}"
+    line = f"{str(facts['time'])[11:23]} {shown} {printable(str(facts['event']))}"
     for key, value in rest.items():
         line += f"  {key}={_quoted(value)}"
     for row in str(facts.get("exception", "")).splitlines():
-        line += f"\n    {_one_line(row)}"
+        line += f"\n    {printable(row)}"
     return line
 
 
@@ -116,13 +117,7 @@ def _quoted(value: object) -> str:
     if _PLAIN.fullmatch(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{_one_line(escaped)}"'
-
-
-def _one_line(value: object) -> str:
-    """Without control characters, line ends and whatever else a terminal could take for an order."""
-    text = str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return f'"{printable(escaped)}"'
 
 
 def stamp(unix_s: float) -> str:

@@ -7,7 +7,6 @@ socket to take it from there; without one the spool is opened here. Whoever may 
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from gatepost.admin.queue import EX_TEMPFAIL, ActionError
 from gatepost.app.control import ControlClient, ControlError, NotRunning
 from gatepost.app.gates import delivery_routes
 from gatepost.app.messages import Content, Messages
-from gatepost.app.sending import Following, Hear, SendState, Sent, SentTo, aside, ends_after, envelope_of
+from gatepost.app.sending import Following, Hear, SendState, Sent, SentTo, aside, ends_after, envelope_of, user_here
 from gatepost.app.settings import Settings
 from gatepost.app.submission import SubmissionError, Submissions
 from gatepost.model import Blob, Path, Recipient, Reply
@@ -73,7 +72,7 @@ async def queue(
         given = {
             "sender": back.address,
             "recipients": [[one.address, dict(one.parameters)] for one in to],
-            "user": _user(),
+            "user": user_here(),
             "name": name,
             "parameters": dict(parameters or {}),
             "facts": dict(facts or {}),
@@ -201,10 +200,3 @@ def _parameters(given: Any) -> dict[str, str]:
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise ValueError("parameters have names and texts")
     return given
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

@@ -236,7 +236,7 @@ class Sending:
             ticket = self._submissions.new_ticket()
             if progress is not None:
                 self._listeners.follow(ticket, Following(progress, blob.size), [one.address for one in to])
-            await self._submissions.submit(blob, back, to, ticket=ticket, user=user or _user(), facts=facts)
+            await self._submissions.submit(blob, back, to, ticket=ticket, user=user or user_here(), facts=facts)
         finally:
             messages.close()
         reply = Reply(250, "2.0.0", f"queued as {ticket}")
@@ -368,7 +368,8 @@ def _path(written: str) -> Path:
         raise AddressError(f'"{written}" is no address: {error}') from None
 
 
-def _user() -> str:
+def user_here() -> str:
+    """Who runs this program, as the system calls them; "" for nobody it knows."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from gatepost.delivery.security import Protection, Security
 from gatepost.model import NULL_PATH, Path
 from gatepost.model.senders import Senders
+from gatepost.model.written import host_and_port
 from gatepost.net.certificates import Pair
 from gatepost.wire.smtp.client_events import Credentials, Introduction
 from gatepost.wire.socks import Proxy
@@ -53,7 +54,7 @@ class Host:
             return self.socket
         if self.address not in (None, self.name):
             return f"{self.name}[{self.address}]:{self.port}"
-        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+        return host_and_port(self.name, self.port)
 
 
 @dataclass(frozen=True, slots=True)

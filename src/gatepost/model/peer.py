@@ -9,6 +9,11 @@ from ipaddress import IPv4Address, IPv6Address
 Address = IPv4Address | IPv6Address
 
 
+def plain_address(address: Address) -> Address:
+    """An IPv4 address in IPv6's clothes, undressed: it is one for limits and rules too. Every other one as it is."""
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """The client's address and port. `name()` asks the resolver for its verified reverse name, once per call."""

@@ -15,8 +15,9 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 from gatepost.model import Address, Peer
+from gatepost.model.peer import plain_address
 from gatepost.net.errors import DeadlinePassed
-from gatepost.net.mx_rules import interleaved, plain_address
+from gatepost.net.mx_rules import interleaved
 from gatepost.net.proxies import ProxyRefused, Via, open_way
 from gatepost.net.stream import Stream
 

@@ -15,10 +15,11 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
-from gatepost.model import Address, Peer
+from gatepost.model import Peer
+from gatepost.model.peer import plain_address
 from gatepost.net.errors import ConnectionLost, DeadlinePassed, HandshakeFailed
 from gatepost.net.sockets import bind, explained
 from gatepost.net.stream import Stream
@@ -166,7 +167,9 @@ class Listener:
     async def _session(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
         try:
             connection.setblocking(False)
-            stream = Stream(self._loop, connection, Peer(_address(address[0]), address[1]), self._local(connection))
+            stream = Stream(
+                self._loop, connection, Peer(plain_address(ip_address(address[0])), address[1]), self._local(connection)
+            )
             await self._loop.connect_accepted_socket(partial(_same, stream), connection)
         except OSError:
             connection.close()  # gone already
@@ -239,9 +242,3 @@ class Listener:
 
 def _same(stream: Stream) -> Stream:
     return stream
-
-
-def _address(text: str) -> Address:
-    """The peer's address; an IPv4 peer of a dual-stack socket is an IPv4 peer."""
-    address = ip_address(text)
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

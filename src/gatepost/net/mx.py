@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gatepost.model import Address, AddressError, Reply
 from gatepost.model.path import parse_domain
+from gatepost.model.peer import plain_address
 from gatepost.net.answers import Exchange, NotFound, Resolving, TemporaryFailure, plain
 from gatepost.net.mx_rules import (
     MAX_HOSTS,
@@ -23,7 +24,6 @@ from gatepost.net.mx_rules import (
     is_null,
     literal_address,
     may_be_called,
-    plain_address,
 )
 
 SMTP_PORT = 25

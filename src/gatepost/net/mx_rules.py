@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TypeVar
 
 from gatepost.model import Address
+from gatepost.model.peer import plain_address
 from gatepost.net.answers import Exchange
 
 MAX_HOSTS = 16  # mail servers of a domain that are looked at; who names a hundred isn't followed to the end
@@ -87,11 +88,6 @@ def plan(targets: Sequence[Target], tries: int = MAX_TRIES) -> list[tuple[str, A
     """The addresses to call, with their hosts, at most `tries`. A host with many addresses leaves room for the next."""
     each = max(2, tries // max(1, len(targets)))
     return [(target.host, address) for target in targets for address in target.addresses[:each]][:tries]
-
-
-def plain_address(address: Address) -> Address:
-    """An IPv4 address in IPv6's clothes, undressed; every other one as it is."""
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def _embedded(address: Address) -> Address:

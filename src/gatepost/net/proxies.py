@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from gatepost.model.written import host_and_port
 from gatepost.net.stream import Stream
 
 
@@ -44,7 +45,7 @@ class Via:
     tunnel: Callable[[str, int], Tunnel]
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 async def open_way(stream: Stream, via: Via, tunnel: Tunnel) -> None:

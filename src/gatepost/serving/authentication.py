@@ -18,8 +18,9 @@ from gatepost.hooks.questions import Outcome, Question
 from gatepost.hooks.session import Session, Standing
 from gatepost.hooks.verdicts import Credentials, Deny, Identity, Refuse
 from gatepost.model import Reply
+from gatepost.model.written import printable
 from gatepost.serving.conclusion import stage_refusal
-from gatepost.serving.place import Place, shown
+from gatepost.serving.place import Place
 from gatepost.wire import sasl
 from gatepost.wire.smtp import events
 from gatepost.wire.smtp.server import ServerSession
@@ -182,7 +183,12 @@ class Authentication:
 
     def _deny(self, reply: Reply, reason: str, user: str = "") -> None:
         self._exchange = None
-        facts = {"user": shown(user[:100]), "mechanism": self._mechanism, "failed": shown(reason), "reply": str(reply)}
+        facts = {
+            "user": printable(user[:100]),
+            "mechanism": self._mechanism,
+            "failed": printable(reason),
+            "reply": str(reply),
+        }
         self._place.recorder.record(self._session.id, "auth", facts)
         self._machine.answer(reply)
 

@@ -159,8 +159,3 @@ async def _told(hook: Callable[[Any], Any], notice: Notice) -> None:
 def names(recipients: Iterable[object]) -> list[str]:
     """Addresses as texts, for the trace; not more of them than it would keep."""
     return [str(recipient) for recipient, _ in zip(recipients, range(100), strict=False)]
-
-
-def shown(text: str) -> str:
-    """A text that a peer chose, for the trace: nothing in it but what can be seen."""  # attacks I2, I9
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

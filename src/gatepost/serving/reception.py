@@ -13,11 +13,12 @@ from typing import Any
 
 from gatepost.hooks.notices import Disconnected
 from gatepost.model import Reply
+from gatepost.model.written import printable
 from gatepost.net import ConnectionLost, DeadlinePassed, Stream
 from gatepost.serving.carrying import Carrier
 from gatepost.serving.limits import Admission
 from gatepost.serving.lines import OK, Lines
-from gatepost.serving.place import Place, shown
+from gatepost.serving.place import Place
 from gatepost.wire.smtp import events
 from gatepost.wire.smtp.replies import encode
 
@@ -189,7 +190,7 @@ class Reception(Lines):
         words = event.line.split(None, 1)
         is_secret = bool(words) and words[0].upper() == b"AUTH"
         line = b"AUTH" if is_secret else event.line[:200]
-        facts = {"line": shown(line.decode("utf-8", "replace")), "reply": str(event.reply), "by": "protocol"}
+        facts = {"line": printable(line.decode("utf-8", "replace")), "reply": str(event.reply), "by": "protocol"}
         self.place.recorder.record(self.session.id, "refused", facts)
 
     async def _ended(self, event: events.Ended) -> None:

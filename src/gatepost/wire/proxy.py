@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from gatepost.model import Address
+from gatepost.model.peer import plain_address
 
 LONGEST_LINE = 107  # octets with CRLF; proxy-protocol#2.1
 LONGEST_BLOCK = 4096  # octets of addresses and TLVs that a header of version 2 may have here; the field could say 65535
@@ -85,7 +86,7 @@ class HeaderReader:
             ports = _port(words[2]), _port(words[3])
         except (AddressValueError, ValueError) as error:
             return Malformed(str(error))
-        return Proxied((_plain(source), ports[0]), (_plain(destination), ports[1]))
+        return Proxied((plain_address(source), ports[0]), (plain_address(destination), ports[1]))
 
     def _binary(self) -> Proxied | Malformed | None:
         data = self._data
@@ -126,9 +127,4 @@ def _port(text: str) -> int:
 
 
 def _address(octets: bytes) -> Address:
-    return IPv4Address(octets) if len(octets) == 4 else _plain(IPv6Address(octets))
-
-
-def _plain(address: Address) -> Address:
-    """An IPv4 client behind an IPv6 proxy is an IPv4 client, for limits and rules too."""
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+    return IPv4Address(octets) if len(octets) == 4 else plain_address(IPv6Address(octets))

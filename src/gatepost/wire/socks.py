@@ -16,6 +16,8 @@ from enum import Enum
 from ipaddress import IPv4Address, ip_address
 from typing import ClassVar
 
+from gatepost.model.written import host_and_port
+
 MAX_CREDENTIAL = 255  # octets of a name or password in SOCKS5  # rfc1929#2
 MAX_HEADER = 16 * 1024  # octets that an HTTP proxy may say before the way is open
 _MAX_WORDS = 100  # characters of a proxy's own words that are repeated
@@ -203,7 +205,7 @@ class Connect(_Machine):
 
     def begin(self) -> bytes:
         """The request."""
-        where = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        where = host_and_port(self._host, self._port)
         lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
         if self._proxy.user is not None:
             secret = b64encode(f"{self._proxy.user}:{self._proxy.password}".encode()).decode()  # rfc7617#2

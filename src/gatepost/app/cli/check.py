@@ -28,6 +28,7 @@ import rich_click as click
 from gatepost.app.cli.access import READ, RUN, refused_to, strangers_in
 from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit
+from gatepost.model.written import host_and_port
 
 if TYPE_CHECKING:
     from gatepost.app.settings import Endpoint, Listener, Route, Settings
@@ -220,7 +221,7 @@ def _listening_already(settings: Settings) -> set[str]:
             told = client.ask("status")["listeners"]
     except (NotRunning, ControlError, OSError):
         return set()
-    return {f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in (one["address"] for one in told)}
+    return {host_and_port(*one["address"]) for one in told}
 
 
 def _listener(listener: Listener, ours: Container[str]) -> Look:

@@ -11,6 +11,7 @@ import rich_click as click
 from gatepost.app.cli.desk import ask
 from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit, Failure
+from gatepost.model.written import printable
 
 
 @click.group("queue")
@@ -64,11 +65,11 @@ def show(frame: Frame, *, ticket: str, as_json: bool) -> None:
         return
     click.echo(_line(entry))
     for recipient, said in entry["recipients"].items():
-        click.echo(f"  <{_safe(recipient)}>  {_safe(_one_line(said))}")
+        click.echo(f"  <{printable(recipient)}>  {printable(_one_line(said))}")
     if warned := entry.get("notes", {}).get("warned"):
         click.echo(f"  the sender was told of the delay on {_when(float(warned))}")
     for header in entry["headers"]:
-        click.echo(f"  {_safe(header)}")
+        click.echo(f"  {printable(header)}")
 
 
 def _act(action: str, help_text: str, done: str) -> None:
@@ -125,7 +126,7 @@ def suspend(frame: Frame, *, destinations: tuple[str, ...]) -> None:
     """Deliver nothing to domains or next servers until they are resumed; `*` stands for any characters."""
     for name in destinations:
         ask(frame, "queue.suspend", {"destination": name})
-        click.echo(f"{_safe(name)} is suspended")
+        click.echo(f"{printable(name)} is suspended")
 
 
 @command.command("resume")
@@ -137,8 +138,8 @@ def resume(frame: Frame, *, destinations: tuple[str, ...]) -> None:
         for resumed, due in ask(frame, "queue.resume", {"destination": name}).items():
             if due < 0:
                 next_step = "gatepost queue destinations"
-                raise Failure(f"{_safe(resumed)} isn't suspended", Exit.TEMPORARY, next_step=next_step)
-            click.echo(f"{_safe(resumed)} is resumed, {due} due now")
+                raise Failure(f"{printable(resumed)} isn't suspended", Exit.TEMPORARY, next_step=next_step)
+            click.echo(f"{printable(resumed)} is resumed, {due} due now")
 
 
 @command.command("destinations")
@@ -155,7 +156,7 @@ def destinations(frame: Frame, *, limit: int, as_json: bool) -> None:
         click.echo(f"{'queued':>7} {'in hand':>7} {'held':>5} {'conns':>5}  destination")
     for row in rows:
         click.echo(
-            f"{row['queued']:>7} {row['in_hand']:>7} {row['held']:>5} {row['connections']:>5}  {_safe(_told(row))}"
+            f"{row['queued']:>7} {row['in_hand']:>7} {row['held']:>5} {row['connections']:>5}  {printable(_told(row))}"
         )
 
 
@@ -187,7 +188,7 @@ def _line(entry: dict[str, Any]) -> str:
     )
     state = f"held: {entry['held']}" if entry["held"] else f"attempts {entry['attempts']}"
     said = f"  {_one_line(entry['said'])}" if entry["said"] else ""
-    return _safe(
+    return printable(
         f"{entry['id']}  {when:%m-%d %H:%M}  {entry['size']:>9}  <{entry['sender']}> → {to}{more}  {state}{said}"
     )
 
@@ -195,7 +196,3 @@ def _line(entry: dict[str, Any]) -> str:
 def _one_line(said: str) -> str:
     """A reply of several lines, as one."""
     return " ".join(said.splitlines())
-
-
-def _safe(text: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from types import MappingProxyType
 
 from gatepost.model import Reply
+from gatepost.model.peer import plain_address
 
 _LONGEST = 255  # characters of a value, decoded
 _ATTRIBUTE = re.compile(r"([A-Za-z]+)=((?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})+)")  # xtext, rfc3461#4; either case of hex
@@ -82,7 +83,7 @@ def _address(text: str) -> str | None:
         return None if prefixed else str(address)
     if address.scope_id is not None:
         return None
-    return str(address.ipv4_mapped or address)  # an IPv4 client is one, for limits and rules too
+    return str(plain_address(address))
 
 
 def _port(text: str) -> str | None:
