@@ -89,14 +89,6 @@ def render_report(about: About, outcomes: Sequence[Outcome], *, return_full: boo
     return _frame(about, about.sender.address, subject, "report; report-type=delivery-status", parts, utf8)
 
 
-def render_failure(
-    about: About, outcomes: Sequence[Outcome], *, return_full: bool = False, limit: int = 65536
-) -> bytes:
-    """The notification that these recipients' copies won't be delivered; outcomes of other kinds are left out."""
-    failed = [outcome for outcome in outcomes if outcome.action is Action.FAILED]
-    return render_report(about, failed, return_full=return_full, limit=limit)
-
-
 def render_postmaster_notice(
     about: About, postmaster: str, outcomes: Sequence[Outcome], *, limit: int = 65536
 ) -> bytes:

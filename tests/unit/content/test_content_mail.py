@@ -10,7 +10,7 @@ from ipaddress import ip_address
 import pytest
 
 from gatepost.content.addresses import AddressList, Mailbox, parse_list
-from gatepost.content.dsn import About, Action, Outcome, render_failure, render_postmaster_notice, render_report
+from gatepost.content.dsn import About, Action, Outcome, render_postmaster_notice, render_report
 from gatepost.content.headers import Section
 from gatepost.content.intake import authors, authserv_id, forged_results, submission_edits
 from gatepost.content.received import count_received, date, received, return_path, with_keyword
@@ -244,7 +244,7 @@ def parsed(octets: bytes) -> email.message.EmailMessage:
 
 
 def test_a_failure_is_a_report_for_people_and_machines():
-    message = parsed(render_failure(about(envid="QQ314159"), [failed()]))
+    message = parsed(render_report(about(envid="QQ314159"), [failed()]))
     assert message.get_content_type() == "multipart/report"
     assert message.get_param("report-type") == "delivery-status"
     assert message["To"] == "ann@example.org"
@@ -274,7 +274,7 @@ def test_a_failure_is_a_report_for_people_and_machines():
 
 
 def test_several_recipients_share_a_report():
-    message = parsed(render_failure(about(), [failed(), failed("eve@example.net"), failed(action=Action.DELIVERED)]))
+    message = parsed(render_report(about(), [failed(), failed("eve@example.net")]))
     _, status, _ = message.iter_parts()
     assert [block["Final-Recipient"] for block in status.get_payload()[1:]] == [
         "rfc822; bob@example.net",
@@ -293,7 +293,7 @@ def test_every_kind_of_report(action: Action):
 
 def test_I4_a_remote_servers_words_stay_within_their_line():
     words = "no\r\n\r\n--=_06HK3M--\r\nX-Evil: 1\n\nAction: delivered\0\x1b[31m" + "z" * 5000
-    message = parsed(render_failure(about(), [failed(reply=Reply(550, "", words), remote="mx\r\nX-Evil: 2")]))
+    message = parsed(render_report(about(), [failed(reply=Reply(550, "", words), remote="mx\r\nX-Evil: 2")]))
     text, status, _ = message.iter_parts()
     assert len(status.get_payload()) == 2
     assert status.get_payload()[1].get_all("Action") == ["failed"]
@@ -304,7 +304,7 @@ def test_I4_a_remote_servers_words_stay_within_their_line():
 
 def test_I5_an_original_recipient_brings_no_lines():
     recipient = Recipient(Path.parse("bob@example.net"), {"ORCPT": "rfc822;bob\r\nX-Evil: 1@example.net"})
-    _, status, _ = parsed(render_failure(about(envid="x\r\nX-Evil: 2"), [failed(recipient=recipient)])).iter_parts()
+    _, status, _ = parsed(render_report(about(envid="x\r\nX-Evil: 2"), [failed(recipient=recipient)])).iter_parts()
     blocks = status.get_payload()
     assert len(blocks) == 2
     assert blocks[1]["Original-Recipient"] is None
@@ -314,30 +314,30 @@ def test_I5_an_original_recipient_brings_no_lines():
 def test_returned_content_is_bounded_and_cant_break_out():
     body = b"--=_06HK3M\r\nContent-Type: x/evil\r\n\r\n--=_06HK3M--\r\n"
     content = Bytes(b"Subject: hello\r\n\r\n" + body)
-    message = parsed(render_failure(about(content=content), [failed()], return_full=True))
+    message = parsed(render_report(about(content=content), [failed()], return_full=True))
     *_, returned = message.iter_parts()
     assert returned.get_content_type() == "message/rfc822"
     assert returned.get_payload()[0]["Subject"] == "hello"
     assert len(list(message.iter_parts())) == 3
-    short = parsed(render_failure(about(content=content), [failed()], return_full=True, limit=30))
+    short = parsed(render_report(about(content=content), [failed()], return_full=True, limit=30))
     assert list(short.iter_parts())[2].get_content_type() == "text/rfc822-headers"
     huge = about(content=Bytes(b"A: b\r\nX: " + b"y" * 100_000 + b"\r\n\r\n"))
-    assert len(render_failure(huge, [failed()], limit=1000)) < 3000
+    assert len(render_report(huge, [failed()], limit=1000)) < 3000
 
 
 def test_content_that_cant_stand_as_it_is_is_returned_as_headers():
     content = Bytes(b"Subject: \xff\0\r\nX: " + b"y" * 2000 + b"\r\n\r\na\nb")
-    message = parsed(render_failure(about(content=content), [failed()], return_full=True))
+    message = parsed(render_report(about(content=content), [failed()], return_full=True))
     assert list(message.iter_parts())[2].get_content_type() == "text/rfc822-headers"
 
 
 def test_utf8_travels_only_where_smtputf8_does():
     outcome = failed("jörg@example.net")
-    plain = render_failure(about(content=Bytes("Subject: hö\r\n\r\n".encode())), [outcome])
+    plain = render_report(about(content=Bytes("Subject: hö\r\n\r\n".encode())), [outcome])
     assert plain.isascii()
     _, status, _ = parsed(plain).iter_parts()
     assert status.get_payload()[1]["Final-Recipient"] == "utf-8; j\\x{F6}rg@example.net"
-    message = render_failure(about(smtputf8=True), [outcome])
+    message = render_report(about(smtputf8=True), [outcome])
     assert "Final-Recipient: utf-8; jörg@example.net\r\n".encode() in message
     assert b"Content-Type: message/global-delivery-status\r\n" in message
     assert b"Content-Type: message/global-headers\r\n" in message
@@ -345,7 +345,7 @@ def test_utf8_travels_only_where_smtputf8_does():
 
 def test_L2_the_null_sender_gets_no_report():
     with pytest.raises(ValueError, match="null sender"):
-        render_failure(about(sender=NULL_PATH), [failed()])
+        render_report(about(sender=NULL_PATH), [failed()])
 
 
 def test_L4_the_postmaster_is_told_instead():
