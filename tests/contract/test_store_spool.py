@@ -324,6 +324,18 @@ async def test_entries_are_listed_in_order_and_in_pages(spool):
     assert spool.counts() == Counts(3, 4, 0)
 
 
+async def test_who_is_deferred_while_entries_are_listed_stays(spool):
+    await spool.commit([deposit(1)])
+    first = await take(spool)
+    await spool.settle(first.id, outcomes(first, Fate.LATER), next_attempt=NOW + 100)
+    await spool.commit([deposit(2)])
+    second = await take(spool)
+    deferral = spool.settle(second.id, outcomes(second, Fate.LATER), next_attempt=NOW + 100)
+    _, listed = await asyncio.gather(deferral, spool.entries())
+    assert [entry.id for entry in listed] == [first.id, second.id]
+    assert spool.counts() == Counts(queued=2, held=0, leased=0)
+
+
 async def test_records_are_kept_without_a_deposit(spool):
     await spool.commit([], records=[("discarded", str(ticket(1)), 1)])
     await spool.commit([deposit(1)], records=[("discarded", str(ticket(2)), 2)])

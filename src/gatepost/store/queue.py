@@ -387,12 +387,15 @@ class QueueSpool:
 
     async def _read(self, slots: Sequence[Slot]) -> list[Entry]:
         """The entries of slots, from memory where kept; one that turns out damaged is dropped from the roster."""
+        kept = {slot.key: slot.kept for slot in slots if slot.kept is not None}
         missing = [slot.key for slot in slots if slot.kept is None]
         loaded = await self._storage.load(missing) if missing else {}
         entries = []
         for slot in slots:
-            if slot.kept is not None:
-                entries.append(to_entry(slot.id, *slot.kept, slot.progress, fresh=True))
+            # a deferral may have let go of it meanwhile, which doesn't make it damaged
+            known = slot.kept or (None if slot.gone else kept.get(slot.key))
+            if known is not None:
+                entries.append(to_entry(slot.id, *known, slot.progress, fresh=True))
             elif slot.key in loaded:
                 entries.append(to_entry(slot.id, *loaded[slot.key], slot.progress))
             elif not slot.gone:
