@@ -1,7 +1,8 @@
 """The server killed at every step of its dialogue with the next server, before and after each answer.
 
 Three recipients of one message: one is delivered, one refused, one put off. Whatever the step, afterwards the message
-has arrived, its sender has one notice of the failure, and a second copy exists only where the 250 was on its way.
+has arrived, its sender has one notice of the failure, and a second copy exists only where the 250 was on its way,
+to us or to our disk.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ STEPS = [
     for line in ("(connected)", "EHLO", "MAIL", "RCPT 1", "RCPT 2", "RCPT 3", "DATA", "(content)", ".", "QUIT")
     for moment in ("before", "after")
 ]
-IN_FLIGHT = {(".", "before"), (".", "after")}  # the answer is the message's, and we can't know whether it was read
+# after the dot the answer is the message's: we can't know whether it was read, or its settlement had reached the disk
+IN_FLIGHT = {(line, moment) for line in (".", "QUIT") for moment in ("before", "after")}
 SETTINGS = """
 hostname = "mx.example.org"
 data = "data"

@@ -85,7 +85,7 @@ async def test_a_binding_is_for_message_and_behind_the_house(tmp_path):
     loaded = await load_program("cat", wishes=[Wish(), Wish(priority=5, rule="rcpt to=*@example.org")])
     assert [(one.stage, one.priority) for one in loaded.bindings] == [(Message, 25000), (Message, 5)]
     assert (loaded.name, loaded.dialect) == ("cat", "program")
-    with pytest.raises(PluginError, match="has nothing for the stage recipient; it has: message"):
+    with pytest.raises(PluginError, match="has nothing for the stage recipient; it has: expanded, message, submitted"):
         await load_program("cat", wishes=[Wish(stages=("recipient",))])
 
 
