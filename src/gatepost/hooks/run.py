@@ -26,8 +26,10 @@ from gatepost.hooks.weighing import Weighing
 from gatepost.model import AddRecipient, ContentEdit, Edit, Recipient, Reply
 
 FAILED = Reply(451, "4.3.0", "a check couldn't be made, try again later")
-_TAKES_SUBJECTS = (stages.Headers, stages.Message, stages.Submitted, stages.Expanded, stages.OutMessage)
-_OF_ALL = (stages.Headers, stages.OutMessage)  # stages asked once about all recipients
+_TAKES_SUBJECTS = frozenset({stages.Headers, stages.Message, stages.Submitted, stages.Expanded, stages.OutMessage})
+_OUTBOUND = stages.OUTBOUND
+_CHANGES_FACTS = stages.OUTBOUND | {stages.Hello}
+_OF_ALL = frozenset({stages.Headers, stages.OutMessage})  # stages asked once about all recipients
 
 
 class Budgets(Protocol):
@@ -198,18 +200,24 @@ class Run(Weighing):
             breaker.succeeded()
         if turn.said is not None:
             self.outcome.pending = success(self.outcome.pending, turn.said)
-        if isinstance(event, stages.Hello):
-            self.question.facts["capabilities"][:] = event.capabilities
-        elif isinstance(event, stages.OutSession):
-            self.question.facts["call"] = event.call
-        if type(verdict) is Send:
-            self.question.facts["line"] = verdict.line
+        if binding.stage in _CHANGES_FACTS:
+            self._change_facts(event, verdict)
         if isinstance(verdict, dict):
             for recipient, one in verdict.items():
                 self._count_for((recipient,), one, binding)
-        else:
+        elif verdict is not PROCEED:
             self._count_for(subjects, verdict, binding)
         self._record(binding, verdict, now, turn, None)
+
+    def _change_facts(self, event: stages.Event, verdict: Verdict | dict[Recipient, Verdict]) -> None:
+        """What this answer changes of what later bindings see."""
+        facts = self.question.facts
+        if isinstance(event, stages.Hello):
+            facts["capabilities"][:] = event.capabilities
+        elif isinstance(event, stages.OutSession):
+            facts["call"] = event.call
+        if isinstance(verdict, Send):
+            facts["line"] = verdict.line
 
     def _begin_shadow(self, binding: Binding, subjects: Sequence[Recipient], now: float) -> None:
         """Asked beside the session about this very moment, so that its time costs nobody anything."""
@@ -335,7 +343,7 @@ class Run(Weighing):
             facts["transaction"] = question.transaction.ticket.number
         if (recipient := question.facts.get("recipient")) is not None:
             facts["recipient"] = recipient.address
-        if question.stage in stages.OUTBOUND:
+        if question.stage in _OUTBOUND:
             facts["host"] = question.session.helo
         return facts
 
