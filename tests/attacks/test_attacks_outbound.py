@@ -34,7 +34,7 @@ Send = Callable[[asyncio.StreamReader, asyncio.StreamWriter], "asyncio.Future[No
 def letter(*recipients: str, content: Blob = CONTENT, body: Body = Body.SEVEN_BIT, **more: object) -> Letter:
     addresses = recipients or ("x@y.example",)
     to = tuple(Recipient(Path.parse(address)) for address in addresses)
-    return Letter(Path.parse("a@b.example"), to, content, body, **more)  # type: ignore[arg-type]
+    return Letter(Path.parse("a@b.example"), to, content, body, **more)
 
 
 async def deliver(
@@ -63,7 +63,7 @@ class Scripted(Peer):
     async def _talk(
         self, number: int, script: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        await self._play(reader, writer)  # type: ignore[misc]
+        await self._play(reader, writer)
 
 
 async def swallow(reader: asyncio.StreamReader) -> None:
@@ -247,13 +247,10 @@ async def test_U1_a_server_that_reads_no_content_has_its_own_time_and_fills_no_m
         def read(self, offset: int = 0, length: int | None = None) -> bytes:
             return b"Subject: x\r\n\r\n"[offset : None if length is None else offset + length]
 
-        def chunks(self):  # type: ignore[no-untyped-def]
+        def chunks(self):
             line = b"x" * 62 + b"\r\n"
             for _ in range(self.size // 65536):
                 yield line * 1024
-
-        def open(self):  # type: ignore[no-untyped-def]
-            raise NotImplementedError
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 hi\r\n")
@@ -318,7 +315,7 @@ async def test_U1_what_a_server_does_not_offer_is_told_and_not_tried(
 ) -> None:
     recipients = what.pop("recipients", ("x@y.example",))
     async with Peer(polite(offers="PIPELINING,SIZE 1000")) as peer:
-        [answers] = await deliver(Relay((peer.host,)), letter(*recipients, **what))  # type: ignore[misc, arg-type]
+        [answers] = await deliver(Relay((peer.host,)), letter(*recipients, **what))
         assert [(c, s) for c, s, _ in told(answers)] == [(code, status)]
         assert answers[0].outcome.is_ours
         assert not any(line.startswith("MAIL") for line in peer.heard[0])

@@ -8,6 +8,7 @@ them. What signs or seals its octets isn't touched: where it would have to be, t
 from __future__ import annotations
 
 import codecs
+from abc import ABC, abstractmethod
 from binascii import b2a_base64
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -221,7 +222,7 @@ class _Downgrade:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lazy:
+class _Lazy(ABC):
     """`length` octets of a blob from `start`, changed while they are read."""
 
     blob: Blob
@@ -233,9 +234,9 @@ class _Lazy:
         """Octets in all."""
         return self.length
 
+    @abstractmethod
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Up to `length` octets from `offset`."""
-        raise NotImplementedError
 
     def chunks(self) -> Iterator[bytes]:
         """The whole content in pieces."""

@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 from gatepost.delivery.allowance import CONCURRENCY, KEPT_S, Allowance, Allowances
@@ -247,9 +247,9 @@ class Destinations:
         """Whether the host is left alone for now; the attempt is told."""
         if self.health.is_good:
             return False
-        key = known.name
+        key: Hashable = known.name  # the server, or this way to it
         if not (rest := self.health.rest_s(key)):
-            key = known.hop  # type: ignore[assignment]  # either is a key
+            key = known.hop
             if not (rest := self.health.rest_s(key)):
                 return False
         why = self.health.why(key)

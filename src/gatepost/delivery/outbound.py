@@ -52,7 +52,7 @@ T = TypeVar("T")
 about: ContextVar[Ticket | None] = ContextVar("about", default=None)
 """The message that an attempt is about, for whoever is asked on its way."""
 
-_NO_TOKEN = "-"  # of what belongs to no message  # noqa: S105
+_NO_MESSAGE = "-"  # in the place of a token
 _OK = Reply(250)
 _NOWHERE = Peer(IPv4Address(0))
 _NOT_CONVERTED = Reply(554, "5.6.3", "conversion required but not supported")  # rfc6152#3
@@ -86,7 +86,7 @@ class Asked:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._session = OutgoingSession(
-            id=_NO_TOKEN,
+            id=_NO_MESSAGE,
             listener="",
             protocol="smtp",
             peer=_NOWHERE,
@@ -133,7 +133,7 @@ class Asked:
         stored = Views(content, utf8=transaction.smtputf8, files=self._around.files, pause=pause)
         self._forget_message()
         message = self._message = TransactionState(
-            ticket or Ticket(_NO_TOKEN, 0),
+            ticket or Ticket(_NO_MESSAGE, 0),
             transaction.sender,
             {},
             recipients=list(transaction.recipients),
@@ -209,7 +209,7 @@ class Asked:
         self, stage: type[stages.Event], facts: dict[str, Any], pending: Reply, size: int | None = None
     ) -> Question:
         ticket = about.get()
-        self._session.id = _NO_TOKEN if ticket is None else ticket.token
+        self._session.id = _NO_MESSAGE if ticket is None else ticket.token
         message = None if stage in (stages.OutSession, stages.OutQuit) else self._message
         return Question(stage, self._session, pending, message, facts, size)
 
