@@ -1,0 +1,91 @@
+"""One call of a sink, whatever it is about: the bags it sees, its HRESULT, and what is shown to whoever debugs it.
+
+S_OK lets the next sink be asked; any other success ends the chain and stands for the house's own handling too; a
+failure is the plugin's failure, and goes by its binding's `on_failure`. Contract: Ambiguities, 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from types import MappingProxyType
+
+from gatepost.hooks.events import Event
+from gatepost.hooks.session import Session
+from gatepost.plugins.loaded import Exchange, Loaded
+from gatepost.plugins.sink.constants import ServerProperty, is_failure
+from gatepost.plugins.sink.properties import dword, string
+from gatepost.plugins.sink.states import Bag, Call, Context, Message, Sink
+
+_SESSION_BAG = "a sink's session"
+_SERVER_BAG = "a sink's server"
+_SHOWN = 200  # characters of a text that are shown
+
+
+class SinkFailed(RuntimeError):
+    """The sink's HRESULT is an error."""
+
+
+class Asker:
+    """Asks one sink. `instances`: the virtual servers' numbers, by listener."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        sink: Sink,
+        *,
+        instance: int = 0,
+        instances: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self.loaded = loaded
+        self.sink = sink
+        self._instance = instance
+        self._instances = instances
+
+    async def ask(self, method: str, event: Event, context: Context, message: Message | None) -> int:
+        """The HRESULT, a success; what the sink changed is in `context` and `message`. SinkFailed, or what `Sink.call`
+        raises.
+        """
+        instance = self._instance or self._instances.get(event.session.listener, 1)
+        call = Call(server_bag(event, instance), session_bag(event.session), message, context, instance)
+        shown = _shown(context) if self.loaded.on_exchange is not None else ""
+        try:
+            hresult = await self.sink.call(method, event, call)
+        except Exception as error:
+            self._show(event, method, shown, f"nothing: {error}")
+            raise
+        self._show(event, method, shown, f"0x{hresult:08X}\n{_shown(context)}")
+        if is_failure(hresult):
+            raise SinkFailed(f"{method} returned 0x{hresult:08X}")
+        return hresult
+
+    def _show(self, event: Event, method: str, passed: str, returned: str) -> None:
+        hear: Callable[[Exchange], None] | None = self.loaded.on_exchange
+        if hear is not None:
+            hear(Exchange(self.loaded.name, event.name, f"{method}\n{passed}", returned))
+
+
+def session_bag(session: Session) -> Bag:
+    """The connection's properties, shared by all its sinks."""
+    try:
+        return session.holder.get(_SESSION_BAG, Bag)
+    except LookupError:  # a shadow, asked when the session is over
+        return {}
+
+
+def server_bag(event: Event, instance: int) -> Bag:
+    """The virtual server's properties, shared by all its sinks in this worker."""
+    server = event.server
+
+    def made() -> Bag:
+        return {
+            ServerProperty.INSTANCE: dword(instance),
+            ServerProperty.DEFAULTDOMAIN: string(server.hostname),
+        }
+
+    return server.holder.get((_SERVER_BAG, instance), made)
+
+
+def _shown(context: Context) -> str:
+    """Its fields, a line each."""
+    return "\n".join(f"{one.name} = {getattr(context, one.name)!r:.{_SHOWN}}" for one in fields(context))
