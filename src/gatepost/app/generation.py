@@ -21,7 +21,7 @@ from gatepost.content.view import Files
 from gatepost.hooks.dispatcher import Dispatcher
 from gatepost.hooks.notices import Notice
 from gatepost.hooks.ports import Clock, Recorder
-from gatepost.hooks.session import ServerView
+from gatepost.hooks.session import Holder, ServerView
 from gatepost.hooks.stages import PER_RECIPIENT, Auth, Command, Event, OutMessage, Replying
 from gatepost.model import Address
 from gatepost.plugins.loaded import Loaded, PluginError
@@ -55,6 +55,8 @@ class Surroundings:
     files: Files | None = None
     facts: Any = None
     resolver: Any = None
+    holder: Holder = field(default_factory=Holder)
+    """What plugins keep as long as the worker lives."""
     certificate: Callable[[str], ssl.SSLContext] | None = None
     """A listener's TLS context, reread when its files change."""
     lookup: Callable[[Address], Coroutine[Any, Any, str | None]] | None = None
@@ -126,7 +128,7 @@ def make_generation(
     """Join everything; nothing is opened yet. PluginError where a promise of the settings can't be kept."""
     bindings = [binding for plugin in plugins for binding in plugin.bindings]
     _check_promises(settings, plugins)
-    server = ServerView(settings.hostname, around.clock, around.facts, around.resolver)
+    server = ServerView(settings.hostname, around.clock, around.facts, around.resolver, around.holder)
     own_only = frozenset(one.name for one in settings.listen if one.auth != "off" and one.own_addresses_only)
     house = GateHouse(
         gates,
@@ -238,7 +240,7 @@ def profile(
         require_auth=listener.auth == "required",
         auth=mechanisms if listener.auth != "off" else (),
         auth_without_tls=listener.auth_without_tls,
-        ask_lines=Command in chains,
+        ask_lines=Command in chains or Replying in chains,
         ask_replies=Replying in chains,
     )
 

@@ -23,6 +23,7 @@ from gatepost.model import (
     ChangeSender,
     DeleteHeader,
     Edit,
+    Keep,
     RemoveRecipient,
     ReplaceBody,
     ReplaceMessage,
@@ -103,7 +104,7 @@ class Revision:
                 self._shape += 1
             case ReplacePart(index, content):
                 self._replace_part(index, content)
-            case AddRecipient() | RemoveRecipient() | ChangeSender() | Split():
+            case AddRecipient() | RemoveRecipient() | ChangeSender() | Split() | Keep():
                 return
         self._rendered = None
 

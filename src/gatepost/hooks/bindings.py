@@ -56,6 +56,8 @@ class Binding:
     verbatim: bool = False
     pipelining: bool = False
     """At `out-reply`: commands needn't wait for each other because of it."""
+    last: bool = False
+    """Asked after all others of its priority."""
     breaker: Breaker | None = field(default=None, compare=False, repr=False)
     """Shared by all bindings of a plugin."""
     prepare: Callable[[Event], Any] | None = field(default=None, compare=False, repr=False)

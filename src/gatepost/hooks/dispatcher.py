@@ -37,7 +37,7 @@ class Dispatcher:
         budget: Budgets,
         never: frozenset[str] = frozenset(),
     ) -> None:
-        self.bindings = tuple(sorted(bindings, key=lambda binding: binding.priority))
+        self.bindings = tuple(sorted(bindings, key=lambda binding: (binding.priority, binding.last)))
         self.server = server
         kept = tuple(kind for word, kind in _PROMISES.items() if word in never)
         self._means = Means(server, house, clock.monotonic, patience, recorder, budget, kept)

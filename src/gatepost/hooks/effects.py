@@ -143,7 +143,9 @@ EFFECTS: dict[tuple[type[stages.Event], type], Effect] = {
     (stages.Command, Converse): Effect("its reply", After.STAYS, "the next lines go to the plugin"),
     (stages.Command, Hangup): Effect("its reply", After.CLOSED),
     (stages.Replying, Proceed): _PASSED,
-    (stages.Replying, Respond): Effect("its text, with a code of the same class", After.ON),
+    (stages.Replying, Respond): Effect(
+        "its reply; its text alone, where another class of code wouldn't be true", After.ON
+    ),
     (stages.Replying, Hangup): Effect("its reply", After.CLOSED),
     (stages.Submitted, Proceed): Effect(_NOTHING, After.ON, "goes on to its delivery"),
     (stages.Submitted, Refuse): Effect(_REPORT, After.ENDED, _REFUSED_LATE, 554, "5.7.1"),
@@ -246,6 +248,8 @@ def complaint(stage: type[stages.Event], verdict: object) -> str | None:
         return f'"{stage.name}" knows no answer {word}; it knows {known}'
     if wrong := _wrong_fields(verdict):
         return f"{type(verdict).__name__} has {wrong}"
+    if stage is stages.Command and isinstance(verdict, Respond) and verdict.reply.code // 100 == 3:
+        return f"a reply {verdict.reply.code} invites more, which nobody would take; answer with Converse"
     if isinstance(verdict, Accept) and verdict.scope not in legal_scopes(stage):
         legal = ", ".join(sorted(scope.value for scope in legal_scopes(stage)))
         return f'accept("{verdict.scope.value}") means nothing at "{stage.name}"; there are: {legal}'

@@ -6,7 +6,7 @@ is asked to change raises EventClosed. Changes are recorded as edits and count o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -20,6 +20,7 @@ from gatepost.model import (
     ContentEdit,
     DeleteHeader,
     Edit,
+    Keep,
     Path,
     RemoveRecipient,
     Reply,
@@ -136,6 +137,20 @@ class Transaction(Event):
     def change_sender(self, address: str) -> None:
         """Another reverse-path; "" is the null sender. AddressError if it isn't an address."""
         self.turn.record(ChangeSender(Path.parse(address)))
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """The texts that plugins have kept with the message, by name, this binding's own among them."""
+        own = {edit.name: edit.text for edit in self.turn.edits if isinstance(edit, Keep)}
+        return {**self._state.kept, **own}
+
+    def keep(self, name: str, text: str) -> None:
+        """Keep a text with the message, durable with it: every later stage sees it, after the 250 and on the way out
+        too. Nobody it is sent to does. At most 64 KiB a message. TypeError.
+        """
+        if not (isinstance(name, str) and isinstance(text, str)):
+            raise TypeError("what is kept is a text, under a name")
+        self.turn.record(Keep(name, text))
 
     @property
     def _state(self) -> TransactionState:

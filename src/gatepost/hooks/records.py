@@ -43,6 +43,7 @@ from gatepost.model import (
     ContentEdit,
     DeleteHeader,
     Edit,
+    Keep,
     Path,
     Recipient,
     RemoveRecipient,
@@ -97,8 +98,13 @@ def plain_verdict(verdict: Verdict) -> dict[str, Any]:
             return {"say": "take", "reason": reason}
         case Hangup(reply):
             return {"say": "hangup", "reply": plain_reply(reply)}
-        case Respond(reply):
-            return {"say": "respond", "reply": plain_reply(reply)}
+        case Respond(reply, closes, counts):
+            plain: dict[str, Any] = {"say": "respond", "reply": plain_reply(reply)}
+            if closes:
+                plain["closes"] = True
+            if counts:
+                plain["counts"] = True
+            return plain
         case Converse(reply, lines, octets):
             return {"say": "converse", "reply": plain_reply(reply), "lines": lines, "octets": octets}
         case Identity(user, maildrop):
@@ -143,8 +149,8 @@ def read_verdict(data: object) -> Verdict:
             return Take(reason)
         case {"say": "hangup", "reply": reply}:
             return Hangup(read_reply(reply))
-        case {"say": "respond", "reply": reply}:
-            return Respond(read_reply(reply))
+        case {"say": "respond", "reply": reply, **more}:
+            return Respond(read_reply(reply), closes=more.get("closes") is True, counts=more.get("counts") is True)
         case {"say": "converse", "reply": reply, "lines": int() | None as lines, "octets": int(octets)}:
             if octets < 1 or (lines is not None and lines < 1):
                 raise RecordError("limits of a conversation are numbers from 1")
@@ -215,6 +221,8 @@ def plain_edit(edit: Edit) -> dict[str, Any]:
             return {"edit": "remove-recipient", "recipient": plain_recipient(recipient)}
         case ChangeSender(sender):
             return {"edit": "change-sender", "sender": sender.raw or sender.address}
+        case Keep(name, text):
+            return {"edit": "keep", "name": name, "text": text}
         case Split(recipients, edits):
             return {
                 "edit": "split",
@@ -251,6 +259,8 @@ def _read_edit(data: object) -> Edit:
             return RemoveRecipient(read_recipient(recipient))
         case {"edit": "change-sender", "sender": str(sender)}:
             return ChangeSender(_path(sender))
+        case {"edit": "keep", "name": str(name), "text": str(text)}:
+            return Keep(name, text)
         case {"edit": "split", "recipients": [*recipients], "edits": [*edits]}:
             members = tuple(read_recipient(recipient) for recipient in recipients)
             return Split(members, tuple(_content_edit(inner) for inner in edits))
@@ -279,6 +289,8 @@ def describe_edit(edit: Edit) -> str:
             return f"- <{recipient}>"
         case ChangeSender(sender):
             return f"from := <{sender}>"
+        case Keep(name, text):
+            return f"kept {name}: {text}"
         case Split(recipients, edits):
             inner = ", ".join(describe_edit(one) for one in edits)
             return f"for {', '.join(f'<{recipient}>' for recipient in recipients)}: {inner}"
@@ -286,7 +298,7 @@ def describe_edit(edit: Edit) -> str:
 
 def _content_edit(data: object) -> ContentEdit:
     edit = read_edit(data)
-    if isinstance(edit, AddRecipient | RemoveRecipient | ChangeSender | Split):
+    if isinstance(edit, AddRecipient | RemoveRecipient | ChangeSender | Split | Keep):
         raise RecordError("only the content can differ within one message")
     return edit
 

@@ -124,6 +124,8 @@ class ServerView:
     """The ledger: facts and counters with expiry, shared by all workers."""
     resolver: Any = field(default=None, repr=False)
     """DNS look-ups, cached and shared."""
+    holder: Holder = field(default_factory=Holder, repr=False)
+    """Objects that live as long as the worker, whatever is reloaded."""
 
     def now(self) -> datetime:
         """The wall clock, with its zone."""

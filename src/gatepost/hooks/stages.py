@@ -105,6 +105,8 @@ class Command(Event):
     """Without CRLF; AUTH's arguments are hidden from bindings that don't say `secrets = true`."""
     blob: bytes | None = None
     """What Converse asked for; None for an ordinary line."""
+    number: int = 0
+    """Which line of the session it is, from 1; of what Converse asked for, that of the line which began it."""
 
     @property
     def verb(self) -> str:
@@ -119,9 +121,20 @@ class Command(Event):
 
 @dataclass(eq=False)
 class Replying(Event):
-    """A reply, just before it leaves. Its text may be replaced, its class of code not."""
+    """A reply, just before it leaves. Its text may be replaced; its class of code only where nothing hangs on it: a
+    refusal may become a later or a final one, and the reply to a command that moves nothing any of the three.
+    """
 
     name: ClassVar[str] = "reply"
+    line: str = ""
+    """The line it answers, passwords hidden; "." at end-of-data, "" for the banner."""
+    number: int = 0
+    """Which line of the session that is, from 1; 0 for the banner."""
+
+    @property
+    def verb(self) -> str:
+        """The line's first word, upper-case."""
+        return self.line.partition(" ")[0].upper()
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ from gatepost.model import (
     ChangeSender,
     ContentEdit,
     Edit,
+    Keep,
     Path,
     Recipient,
     RemoveRecipient,
@@ -23,8 +24,9 @@ from gatepost.model import (
     Split,
     Ticket,
 )
+from gatepost.model import kept as keeping
 
-Snapshot = tuple[list[Recipient], Path, list[ContentEdit], list[tuple[Split, int]], list[Recipient]]
+Snapshot = tuple[list[Recipient], Path, list[ContentEdit], list[tuple[Split, int]], list[Recipient], dict[str, str]]
 
 
 class EditError(ValueError):
@@ -51,6 +53,8 @@ class Transaction:
     """Groups with content of their own, and how many shared edits had been made before each."""
     content: Content | None = None
     """None until the header section is there."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """Texts that stay with the message, durable with it."""
     holder: Holder = field(default_factory=Holder, repr=False)
 
     def standing_of(self, recipient: Recipient) -> Standing:
@@ -69,7 +73,7 @@ class Transaction:
     def apply(self, edits: Iterable[Edit]) -> None:
         """Make edits count, all or none; EditError if one can't."""
         recipients, sender, shared, splits = list(self.recipients), self.sender, list(self.edits), list(self.splits)
-        removed = list(self.removed)
+        removed, kept = list(self.removed), self.kept
         for edit in edits:
             match edit:
                 case AddRecipient(recipient):
@@ -88,18 +92,22 @@ class Transaction:
                 case ReplaceMessage():  # who has content of his own keeps what makes it so
                     shared.append(edit)
                     splits = [(split, len(shared)) for split, _ in splits]
+                case Keep(name, text):
+                    kept = {**kept, name: text}
+                    if keeping.size_of(kept) > keeping.MOST:
+                        raise EditError(f'"{name}" is too much to be kept: {keeping.MOST} characters a message')
                 case _:
                     shared.append(edit)
         self.recipients, self.sender, self.edits, self.splits = recipients, sender, shared, splits
-        self.removed = removed
+        self.removed, self.kept = removed, kept
 
     def snapshot(self) -> Snapshot:
         """What edits can change, as it is now."""
-        return (self.recipients, self.sender, self.edits, self.splits, self.removed)
+        return (self.recipients, self.sender, self.edits, self.splits, self.removed, self.kept)
 
     def restore(self, snapshot: Snapshot) -> None:
         """As it was: for a recipient that is refused in the end, nothing that was edited on the way counts."""
-        self.recipients, self.sender, self.edits, self.splits, self.removed = snapshot
+        self.recipients, self.sender, self.edits, self.splits, self.removed, self.kept = snapshot
 
     def frozen(self) -> Transaction:
         """As it is now, for whoever looks at it later."""

@@ -72,9 +72,16 @@ class Hangup:
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """This reply instead of the house's own handling of the command; the state of the session doesn't move."""
+    """This reply instead of the house's own handling of the command; the state of the session doesn't move.
+
+    At `reply` it takes the place of the one that would be said, and later bindings see it.
+    """
 
     reply: Reply
+    closes: bool = False
+    """The session ends after it."""
+    counts: bool = False
+    """It counts as an error of the client's; after too many of them the session ends."""
 
 
 @dataclass(frozen=True, slots=True)

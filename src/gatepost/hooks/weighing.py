@@ -7,6 +7,7 @@ scope, and never takes back what was said before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gatepost.hooks import stages
 from gatepost.hooks.bindings import Binding
@@ -14,7 +15,7 @@ from gatepost.hooks.fold import ends_chain, graver
 from gatepost.hooks.questions import Outcome, Question
 from gatepost.hooks.session import Standing
 from gatepost.hooks.transaction import Snapshot
-from gatepost.hooks.verdicts import PROCEED, Accept, Discard, Quarantine, Scope, Verdict
+from gatepost.hooks.verdicts import PROCEED, Accept, Discard, Quarantine, Respond, Scope, Verdict
 from gatepost.model import AddRecipient, Edit, Recipient
 
 _UNASKED: tuple[Verdict, str] = (PROCEED, "house")
@@ -97,12 +98,23 @@ class Weighing:
     def _count(self, verdict: Verdict, by: str, binding: Binding | None) -> None:
         if verdict is PROCEED:
             return
+        if type(verdict) is Respond and self.question.stage is stages.Replying:
+            self._change_reply(verdict, by, binding)
+            return
         weighed = graver(self.outcome.verdict, verdict)
         if weighed is not self.outcome.verdict:
             self.outcome.verdict, self.outcome.by, self.outcome.binding = weighed, by, binding
         if isinstance(verdict, Accept):
             self._silence(verdict, (), may_relay=binding is not None and binding.may_relay)
         self.is_over = ends_chain(weighed)
+
+    def _change_reply(self, said: Respond, by: str, binding: Binding | None) -> None:
+        """Another reply, which those who are asked later see; whoever wants the session's end gets it."""
+        before = self.outcome.verdict
+        if type(before) is Respond and before.closes:
+            said = replace(said, closes=True)
+        self.outcome.verdict, self.outcome.by, self.outcome.binding = said, by, binding
+        self.outcome.pending = said.reply
 
     def _silence(self, verdict: Accept, subjects: Sequence[Recipient], *, may_relay: bool = False) -> None:
         """Within the scope, and in any case for the rest of this chain."""

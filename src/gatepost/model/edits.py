@@ -112,6 +112,14 @@ class Split:
     edits: tuple[ContentEdit, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A text that is kept with the message from now on, under a name; nobody it is sent to sees it."""
+
+    name: str
+    text: str
+
+
 HeaderEdit = AddHeader | ChangeHeader | DeleteHeader
 ContentEdit = HeaderEdit | ReplaceBody | ReplaceMessage | ReplacePart
-Edit = ContentEdit | AddRecipient | RemoveRecipient | ChangeSender | Split
+Edit = ContentEdit | AddRecipient | RemoveRecipient | ChangeSender | Split | Keep

@@ -19,20 +19,29 @@ from gatepost.serving.place import Place
 from gatepost.wire.smtp import events
 
 OK = Reply(250, "2.0.0", "ok")
+_END_OF_DATA = "."
+_MOVING = frozenset({"", "MAIL", "RCPT", "DATA", "BDAT", _END_OF_DATA, "AUTH", "STARTTLS", "RSET", "QUIT"})
+"""The lines whose positive reply has moved the session: it can't be taken back by another one."""
 
 
 class Lines(Introduced):
     """Invariant: a plugin converses only between its own `Converse` and its next answer."""
 
-    __slots__ = ("_converses",)
+    __slots__ = ("_converses", "_line_heard", "_lines")
 
     def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
         super().__init__(place, stream, tls=tls)
         self._converses: Binding | None = None
+        self._lines = 0
+        self._line_heard = ""
+        """The line that is answered now, without secrets."""
 
     async def _line(self, event: events.Line) -> None:
         line = event.line.decode("utf-8", "replace")
-        question = Question(stages.Command, self.session, OK, self._transaction, {"line": line})
+        self._lines += 1
+        self._line_heard = without_secrets(line)
+        facts = {"line": line, "number": self._lines}
+        question = Question(stages.Command, self.session, OK, self._transaction, facts)
         await self._answer_command(await self._ask(question), line)
 
     async def _blob(self, event: events.Blob) -> None:
@@ -42,7 +51,7 @@ class Lines(Introduced):
         if not event.last and not event.data:
             self.machine.proceed()
             return
-        facts = {"line": "", "blob": event.data}
+        facts = {"line": "", "blob": event.data, "number": self._lines}
         question = Question(stages.Command, self.session, OK, self._transaction, facts)
         outcome = await self.place.dispatcher.ask_again(question, binding)
         if isinstance(outcome.verdict, Proceed) and not event.last:
@@ -57,8 +66,11 @@ class Lines(Introduced):
         match outcome.verdict:
             case Respond() | Converse() if is_obeyed:
                 machine.proceed()
-            case Respond(reply):
-                machine.answer(reply)
+            case Respond(reply, closes, counts):
+                one_too_many = machine.charge() if counts else None
+                machine.answer(one_too_many or reply)
+                if closes:
+                    machine.end()
             case Refuse(said):
                 reply = stage_refusal(stages.Command, said, self.session.id, self._verbatim(outcome))
                 facts = {"line": without_secrets(line)[:200], "reply": str(reply), "by": outcome.by}
@@ -78,16 +90,35 @@ class Lines(Introduced):
                 machine.answer(OK)  # nobody may be left waiting for a reply
 
     async def _replying(self, event: events.Replying) -> None:
-        outcome = await self._ask(Question(stages.Replying, self.session, event.reply, self._transaction))
-        reply = outcome.pending
+        reply = event.reply
+        facts = {"line": self._line_heard, "number": self._lines}
+        outcome = await self._ask(Question(stages.Replying, self.session, reply, self._transaction, facts))
+        if reply.code == 354:
+            self._line_heard = _END_OF_DATA  # what comes next is answered under this name
         match outcome.verdict:
-            case Respond(said) if said.code // 100 == reply.code // 100:
-                reply = said
-            case Respond(said):
-                reply = reply.with_text(said.text)
+            case Respond(said, closes, counts):
+                reply = said if _may_become(facts["line"], reply, said) else reply.with_text(said.text)
+                if counts and (one_too_many := self.machine.charge()) is not None:
+                    reply = one_too_many
+                if closes:
+                    self.machine.answer(reply)
+                    self.machine.end()
+                    return
             case Hangup(said):
                 reply = refusal(said, code=421, status="4.7.0", token=self.session.id)
                 reply = Reply(421, reply.status if reply.status[:1] == "4" else "4.7.0", reply.text)
             case _:
-                pass
+                reply = outcome.pending
         self.machine.answer(reply)
+
+
+def _may_become(line: object, reply: Reply, said: Reply) -> bool:
+    """Whether a reply to a line may be said as that one: nobody may be told what isn't so."""
+    before, after = reply.code // 100, said.code // 100
+    if before == after:
+        return True
+    if 3 in (before, after) or 421 in (reply.code, said.code):
+        return False
+    if before > 3 and after > 3:
+        return True
+    return str(line).partition(" ")[0].upper() not in _MOVING

@@ -258,7 +258,7 @@ class Mailing(Arriving):
 
     @property
     def _accepted(self) -> custody.Accepted:
-        facts = facts_of(self._place, self._session)
+        facts = facts_of(self._place, self._session, self._open)
         return custody.Accepted(self._open, self._body, self._utf8, self._session.user, facts)
 
     # ── what is said ───────────────────────────────────────────────────────────────────────────────────────────────

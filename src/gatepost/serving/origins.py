@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatepost.hooks.session import Session
+from gatepost.hooks.transaction import Transaction
+from gatepost.model import kept
 from gatepost.model.origin import Origin
 from gatepost.serving.place import Place
 
@@ -27,6 +29,7 @@ def origin_of(session: Session) -> Origin:
     )
 
 
-def facts_of(place: Place, session: Session) -> Mapping[str, str]:
-    """What a deposit keeps of it; nothing where nobody is told."""
-    return {FACT: origin_of(session).fact()} if place.introduces else _NOTHING
+def facts_of(place: Place, session: Session, transaction: Transaction) -> Mapping[str, str]:
+    """What a deposit keeps of it, where somebody is told, and what plugins want kept."""
+    facts = {FACT: origin_of(session).fact()} if place.introduces else _NOTHING
+    return {**facts, kept.FACT: kept.kept_fact(transaction.kept)} if transaction.kept else facts

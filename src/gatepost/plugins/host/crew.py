@@ -243,6 +243,7 @@ class _TransactionBond:
             "sender": plain_path(transaction.sender),
             "parameters": dict(transaction.parameters),
             "recipients": self._plain,
+            "kept": transaction.kept,
         }
 
     def close(self) -> None:

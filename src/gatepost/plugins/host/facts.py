@@ -67,7 +67,8 @@ _STAGE_FACTS: dict[type[stages.Event], Callable[[Any], dict[str, Any]]] = {
     stages.Recipient: lambda event: {"recipient": plain_recipient(event.recipient)},
     stages.Headers: lambda event: {"subjects": [plain_recipient(one) for one in event.subjects]},
     stages.Message: lambda event: {"subjects": [plain_recipient(one) for one in event.subjects]},
-    stages.Command: lambda event: {"line": event.line, "blob": event.blob},
+    stages.Command: lambda event: {"line": event.line, "blob": event.blob, "number": event.number},
+    stages.Replying: lambda event: {"line": event.line, "number": event.number},
 }
 
 

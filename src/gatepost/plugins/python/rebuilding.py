@@ -103,7 +103,8 @@ _STAGE_FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "recipient": lambda facts: {"recipient": _recipient(facts["recipient"])},
     "headers": lambda facts: {"subjects": tuple(map(_recipient, facts["subjects"]))},
     "message": lambda facts: {"subjects": tuple(map(_recipient, facts["subjects"]))},
-    "command": lambda facts: {"line": facts["line"], "blob": facts["blob"]},
+    "command": lambda facts: {"line": facts["line"], "blob": facts["blob"], "number": facts["number"]},
+    "reply": lambda facts: {"line": facts["line"], "number": facts["number"]},
 }
 
 
@@ -130,6 +131,7 @@ def _transaction(ask: Ask, facts: Mapping[str, Any], kept: Kept, files: File) ->
         content=None
         if ask.path is None
         else _FileContent(File(ask.path), files / str(ask.id), "SMTPUTF8" in parameters),
+        kept=facts["kept"],
         holder=kept.transactions.setdefault(ask.transaction, Holder()),
     )
 

@@ -118,6 +118,15 @@ class Conversation(ABC):
         if reply is not None:
             self._say(reply)
 
+    def end(self) -> None:
+        """Listen no more: the session closes when what was said has left."""
+        self._close(clean=False)
+
+    def charge(self) -> Reply | None:
+        """One error of the client's more; what to say instead, if that was one too many."""
+        self._errors += 1
+        return no.TOO_MANY_ERRORS if self._errors > self.profile.errors else None
+
     def finish_blob(self) -> None:
         """Answer Blob: back to commands without a word."""
         self._closed(ev.Blob)
