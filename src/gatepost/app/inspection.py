@@ -15,7 +15,6 @@ from gatepost.admin.desk import Records
 from gatepost.admin.telling import Entry
 from gatepost.app.settings.root import Settings
 from gatepost.hooks.bindings import Binding
-from gatepost.hooks.rules import Rule
 from gatepost.hooks.stages import STAGES, Message
 from gatepost.net.certificates import Certificates
 from gatepost.plugins.loaded import Loaded
@@ -51,20 +50,13 @@ def _binding_facts(binding: Binding, settings: Settings) -> dict[str, Any]:
     return {
         "stage": binding.stage.name,
         "priority": binding.priority,
-        "rule": _rule_text(binding.rule),
+        "rule": "" if binding.rule is None else str(binding.rule),
         "conditional": binding.when is not None,
         "timeout_s": min(binding.timeout or budget, budget),
         "on_failure": "" if binding.on_failure is None else binding.on_failure.value,
         "shadow": binding.shadow,
         "always": binding.always,
     }
-
-
-def _rule_text(rule: Rule | None) -> str:
-    if rule is None:
-        return ""
-    words = {"mail": "mail from", "rcpt": "rcpt to"}
-    return "; ".join(f"{words.get(item.verb, item.verb)}={item.pattern}" for item in rule.items)
 
 
 def _near(source: str) -> str:

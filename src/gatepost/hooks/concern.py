@@ -27,7 +27,7 @@ def concerns(binding: Binding, question: Question) -> bool:
     if question.stage is stages.Recipient:
         return rule.fits_recipient(question.facts["recipient"])
     if question.stage is stages.Command:
-        return rule.fits_verb(str(question.facts.get("line", "")).partition(" ")[0])
+        return rule.fits_line(str(question.facts.get("line", "")))
     return False
 
 

@@ -129,7 +129,8 @@ def make_binding(
         if (value := getattr(wish, key)) is not None:
             said[key] = value
     try:
-        rule = parse_rule(said.pop("rule", None) or "")
+        ehlo_is_helo = said.pop("ehlo_is_helo", True)
+        rule = parse_rule(said.pop("rule", None) or "", ehlo_is_helo=ehlo_is_helo)
         when = parse_when(said.pop("when", None) or {})
         failure = said.pop("on_failure", None)
         timeout = said.pop("timeout", None)
