@@ -1,0 +1,178 @@
+/* The numbers of event sinks: results, states, and the ids of properties. Included by gatepost_sinks.h. */
+#ifndef GATEPOST_SINKS_VALUES_H
+#define GATEPOST_SINKS_VALUES_H
+
+/* ── what a sink returns ─────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* S_OK: the next sink is asked. S_FALSE or EXPE_S_CONSUMED: no other sink, and not the server's own handling. */
+#define EXPE_S_CONSUMED ((HRESULT)0x00000002)
+#define MAILTRANSPORT_S_PENDING ((HRESULT)0x00000103) /* the answer comes by NotifyAsyncCompletion or Notify */
+#define MAILMSG_E_PROPNOTFOUND ((HRESULT)0x800300fd)
+#define GATEPOST_E_SHORT_BUFFER ((HRESULT)0x8007007a) /* ERROR_INSUFFICIENT_BUFFER, as an HRESULT */
+
+/* ── the status of a command ─────────────────────────────────────────────────────────────────────────────────────── */
+
+#define EXPE_SUCCESS 0x00000000u
+#define EXPE_NOT_PIPELINED 0x00000000u
+#define EXPE_PIPELINED 0x00000001u
+#define EXPE_REPEAT_COMMAND 0x00000002u    /* going out: say the command again */
+#define EXPE_BLOB_READY 0x00000004u        /* the client's next line is for the callback sink */
+#define EXPE_BLOB_DONE 0x00000008u         /* and this was the last one */
+#define EXPE_DROP_SESSION 0x00010000u      /* the response, then the end of the session */
+#define EXPE_CHANGE_STATE 0x00020000u      /* a reply that came: go on at SetNextEventState's */
+#define EXPE_TRANSIENT_FAILURE 0x00040000u /* 4xx */
+#define EXPE_COMPLETE_FAILURE 0x00080000u  /* 5xx */
+#define EXPE_UNHANDLED 0xffffffffu         /* nobody has decided */
+
+/* Where an outgoing session goes on (SetNextEventState). */
+typedef enum {
+    PE_STATE_DEFAULT = 0,
+    PE_STATE_SESSION_START = 1,
+    PE_STATE_MESSAGE_START = 2,
+    PE_STATE_PER_RECIPIENT = 3,
+    PE_STATE_DATA_OR_BDAT = 4,
+    PE_STATE_SESSION_END = 5,
+} PE_STATE;
+
+/* ── ids of the server's bag ─────────────────────────────────────────────────────────────────────────────────────── */
+
+enum {
+    GATEPOST_SERVER_INSTANCE = 0,       /* DWORD: the number of the virtual server */
+    GATEPOST_SERVER_DEFAULT_DOMAIN = 1, /* StringA */
+};
+
+/* ── ids of the message and of recipients ────────────────────────────────────────────────────────────────────────── */
+
+#ifndef __MAILMSGPROPS_H__
+
+enum { /* of the message */
+    IMMPID_MP_RECIPIENT_LIST = 0x1000,
+    IMMPID_MP_CONTENT_FILE_NAME = 0x1001,
+    IMMPID_MP_SENDER_ADDRESS_SMTP = 0x1002, /* StringA */
+    IMMPID_MP_SENDER_ADDRESS_X500 = 0x1003,
+    IMMPID_MP_SENDER_ADDRESS_X400 = 0x1004,
+    IMMPID_MP_SENDER_ADDRESS_LEGACY_EX_DN = 0x1005,
+    IMMPID_MP_DOMAIN_LIST = 0x1006,
+    IMMPID_MP_PICKUP_FILE_NAME = 0x1007, /* StringA */
+    IMMPID_MP_AUTHENTICATED_USER_NAME = 0x1008, /* StringA; also CLIENT_AUTH_USER */
+    IMMPID_MP_CONNECTION_IP_ADDRESS = 0x1009, /* StringA */
+    IMMPID_MP_HELO_DOMAIN = 0x100a, /* StringA */
+    IMMPID_MP_EIGHTBIT_MIME_OPTION = 0x100b, /* Bool */
+    IMMPID_MP_CHUNKING_OPTION = 0x100c,
+    IMMPID_MP_BINARYMIME_OPTION = 0x100d,
+    IMMPID_MP_REMOTE_AUTHENTICATION_TYPE = 0x100e,
+    IMMPID_MP_ERROR_CODE = 0x100f,
+    IMMPID_MP_DSN_ENVID_VALUE = 0x1010, /* StringA */
+    IMMPID_MP_DSN_RET_VALUE = 0x1011, /* StringA */
+    IMMPID_MP_REMOTE_SERVER_DSN_CAPABLE = 0x1012,
+    IMMPID_MP_ARRIVAL_TIME = 0x1013, /* FILETIME */
+    IMMPID_MP_MESSAGE_STATUS = 0x1014, /* DWORD, MP_STATUS_… */
+    IMMPID_MP_EXPIRE_DELAY = 0x1015,
+    IMMPID_MP_EXPIRE_NDR = 0x1016,
+    IMMPID_MP_LOCAL_EXPIRE_DELAY = 0x1017,
+    IMMPID_MP_LOCAL_EXPIRE_NDR = 0x1018,
+    IMMPID_MP_ARRIVAL_FILETIME = 0x1019,
+    IMMPID_MP_HR_CAT_STATUS = 0x101a,
+    IMMPID_MP_MSG_GUID = 0x101b,
+    IMMPID_MP_SUPERSEDES_MSG_GUID = 0x101c,
+    IMMPID_MP_SCANNED_FOR_CRLF_DOT_CRLF = 0x101d,
+    IMMPID_MP_FOUND_EMBEDDED_CRLF_DOT_CRLF = 0x101e,
+    IMMPID_MP_MSG_SIZE_HINT = 0x101f,
+    IMMPID_MP_RFC822_MSG_ID = 0x1020,
+    IMMPID_MP_RFC822_MSG_SUBJECT = 0x1021,
+    IMMPID_MP_RFC822_FROM_ADDRESS = 0x1022,
+    IMMPID_MP_RFC822_TO_ADDRESS = 0x1023,
+    IMMPID_MP_RFC822_CC_ADDRESS = 0x1024,
+    IMMPID_MP_RFC822_BCC_ADDRESS = 0x1025,
+    IMMPID_MP_CONNECTION_SERVER_IP_ADDRESS = 0x1026,
+    IMMPID_MP_SERVER_NAME = 0x1027,
+    IMMPID_MP_SERVER_VERSION = 0x1028,
+    IMMPID_MP_NUM_RECIPIENTS = 0x1029, /* DWORD */
+    IMMPID_MP_X_PRIORITY = 0x102a,
+    IMMPID_MP_FROM_ADDRESS = 0x102b,
+    IMMPID_MP_SENDER_ADDRESS = 0x102c,
+    IMMPID_MP_DEFERRED_DELIVERY_FILETIME = 0x102d,
+    IMMPID_MP_SENDER_ADDRESS_OTHER = 0x102e,
+    IMMPID_MP_ORIGINAL_ARRIVAL_TIME = 0x102f,
+    IMMPID_MP_MSGCLASS = 0x1030, /* DWORD, MP_MSGCLASS_… */
+    IMMPID_MP_CONTENT_TYPE = 0x1031,
+    IMMPID_MP_ENCRYPTION_TYPE = 0x1032,
+    IMMPID_MP_CONNECTION_SERVER_PORT = 0x1033, /* DWORD */
+    IMMPID_MP_CLIENT_AUTH_USER = 0x1034, /* StringA */
+    IMMPID_MP_CLIENT_AUTH_TYPE = 0x1035, /* StringA */
+    IMMPID_MP_CRC_GLOBAL = 0x1036,
+    IMMPID_MP_CRC_RECIPS = 0x1037,
+    IMMPID_MP_INBOUND_MAIL_FROM_AUTH = 0x1038,
+};
+
+enum { /* of a recipient */
+    IMMPID_RP_DSN_NOTIFY_SUCCESS = 0x2000,
+    IMMPID_RP_DSN_NOTIFY_INVALID = 0x2001,
+    IMMPID_RP_ADDRESS_TYPE = 0x2002,
+    IMMPID_RP_ADDRESS = 0x2003,
+    IMMPID_RP_ADDRESS_TYPE_SMTP = 0x2004,
+    IMMPID_RP_ERROR_CODE = 0x2005, /* HRESULT */
+    IMMPID_RP_ERROR_STRING = 0x2006,
+    IMMPID_RP_DSN_NOTIFY_VALUE = 0x2007,
+    IMMPID_RP_DSN_ORCPT_VALUE = 0x2008, /* StringA */
+    IMMPID_RP_ADDRESS_SMTP = 0x2009, /* StringA */
+    IMMPID_RP_ADDRESS_X400 = 0x200a,
+    IMMPID_RP_ADDRESS_X500 = 0x200b,
+    IMMPID_RP_LEGACY_EX_DN = 0x200c,
+    IMMPID_RP_RECIPIENT_FLAGS = 0x200d, /* DWORD, RP_… */
+    IMMPID_RP_SMTP_STATUS_STRING = 0x200e,
+    IMMPID_RP_DSN_PRE_CAT_ADDRESS = 0x200f,
+    IMMPID_RP_MDB_GUID = 0x2010,
+    IMMPID_RP_USER_GUID = 0x2011,
+    IMMPID_RP_DOMAIN = 0x2012,
+    IMMPID_RP_ADDRESS_OTHER = 0x2013,
+    IMMPID_RP_DISPLAY_NAME = 0x2014,
+    IMMPID_RPV_DONT_DELIVER = 0x4000,
+    IMMPID_RPV_NO_NAME_COLLISIONS = 0x4001,
+};
+
+enum { /* where properties of one's own begin: AllocPropIDRange */
+    IMMPID_CP_START = 0x8000,
+};
+
+#define MP_STATUS_SUCCESS 0          /* deliver it */
+#define MP_STATUS_RETRY 1            /* later */
+#define MP_STATUS_ABORT_DELIVERY 2   /* discard it */
+#define MP_STATUS_BAD_MAIL 3         /* set it aside */
+#define MP_STATUS_SUBMITTED 4
+#define MP_STATUS_CATEGORIZED 5
+#define MP_STATUS_ABANDON_DELIVERY 6
+
+#define MP_MSGCLASS_SYSTEM 1
+#define MP_MSGCLASS_REPLICATION 2
+#define MP_MSGCLASS_DELIVERY_REPORT 3
+#define MP_MSGCLASS_NONDELIVERY_REPORT 4
+
+#define RP_DSN_NOTIFY_SUCCESS 0x01000000
+#define RP_DSN_NOTIFY_FAILURE 0x02000000
+#define RP_DSN_NOTIFY_DELAY 0x04000000
+#define RP_DSN_NOTIFY_NEVER 0x08000000
+#define RP_DSN_NOTIFY_MASK 0x0f000000
+#define RP_DSN_NOTIFY_INVALID 0x00000000
+#define RP_RECIP_FLAGS_RESERVED 0x0000000f
+#define RP_HANDLED 0x00000010
+#define RP_GENERAL_FAILURE 0x00000020
+#define RP_DSN_HANDLED 0x00000040
+#define RP_DELIVERED 0x00000110
+#define RP_DSN_SENT_NDR 0x00000450
+#define RP_FAILED 0x00000830
+#define RP_UNRESOLVED 0x00001030
+#define RP_EXPANDED 0x00002010
+#define RP_DSN_SENT_DELAYED 0x00004000
+#define RP_DSN_SENT_EXPANDED 0x00008040
+#define RP_DSN_SENT_RELAYED 0x00010040
+#define RP_DSN_SENT_DELIVERED 0x00020040
+#define RP_REMOTE_MTA_NO_DSN 0x00080000
+#define RP_ERROR_CONTEXT_STORE 0x00100000
+#define RP_ERROR_CONTEXT_CAT 0x00200000
+#define RP_ERROR_CONTEXT_MTA 0x00400000
+#define RP_VOLATILE_FLAGS_MASK 0xf0000000
+
+#endif
+
+#endif
