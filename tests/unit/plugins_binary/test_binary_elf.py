@@ -120,7 +120,7 @@ def test_machines_are_named(tmp_path: Path) -> None:
         (["plugin_init"], "indimail"),
         (["virusscan"], "indimail-queue"),
         (["plugin_init", "virusscan"], "indimail"),
-        (["DllGetClassObject"], None),  # there is no COM on this side
+        (["DllGetClassObject"], "sink"),
         (["execute", "PLUGIN_INIT"], None),
         ([], None),
     ],

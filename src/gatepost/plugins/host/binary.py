@@ -49,7 +49,7 @@ MARKS: Mapping[Dialect, tuple[str, ...]] = {
 }
 """What a library of each dialect exports; as stdcall and the linkers of 32-bit Windows decorate it, too."""
 
-_ONLY: Mapping[Dialect, str] = {"indimail": "elf", "indimail-queue": "elf", "sink": "pe"}
+_ONLY: Mapping[Dialect, str] = {"indimail": "elf", "indimail-queue": "elf"}
 _OTHER_FILES = {
     b"!<arch>\n": "an archive of object files; link it: cc -shared",
     b"\xcf\xfa\xed\xfe": "a macOS library",

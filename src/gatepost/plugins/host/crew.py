@@ -7,8 +7,9 @@ process is told when a transaction or session it knows is over. What dies with a
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path as File
 from typing import Any
@@ -22,6 +23,7 @@ from gatepost.hooks.verdicts import Verdict
 from gatepost.model import Blob, Recipient
 from gatepost.plugins.host.errors import HookFailed
 from gatepost.plugins.host.facts import (
+    Take,
     apply,
     fixed_session_facts,
     notice_facts,
@@ -32,12 +34,16 @@ from gatepost.plugins.host.facts import (
 from gatepost.plugins.host.keeping import keep
 from gatepost.plugins.host.life import LoadRefused, Recipe
 from gatepost.plugins.host.questions import Backoff, Question
-from gatepost.plugins.host.scratch import Scratch, rewritten, sweep
+from gatepost.plugins.host.scratch import Scratch, rewritten, sweep, take_beside
 from gatepost.plugins.host.supervision import Host
 from gatepost.wire.host import Answer, SessionEnded, Told
 
 Facts = Callable[[str | None], dict[str, Any]]
 """Makes a question's facts from its content's path."""
+Receive = Callable[[Answer, Take], Awaitable[None]]
+"""Takes the files that an answer names, which lie beside its question's content."""
+
+_others = itertools.count(1)  # sessions that aren't inbound
 
 
 class Crew:
@@ -110,7 +116,7 @@ class Crew:
             known = self._known(event, transaction, bond)  # until the answer is there
             facts["transaction"] = known.facts(transaction)
         content = event.message.blob if isinstance(event, Headers | Message) else None
-        question = self._question(event, lambda _: facts, content)
+        question = self._question(event, lambda _: facts, content, bond)
         host = bond.host
         edits: list[dict[str, Any]] = []
         try:
@@ -134,19 +140,28 @@ class Crew:
             host.forget(question, edits)
 
     async def exchange(
-        self, event: Event, facts: Facts, *, content: Blob | None = None, suffix: str | None = None
+        self,
+        event: Event,
+        facts: Facts,
+        *,
+        content: Blob | None = None,
+        suffix: str | None = None,
+        receive: Receive | None = None,
     ) -> tuple[Answer, Blob | None]:
         """The bare answer to a question made of `facts` and `content`, and the content if the plugin has rewritten it.
 
         `facts` gets the content's path as the process knows it; the file's name ends with `suffix`. Without one the
         plugin may do to the file what it likes, and nobody looks. What is rewritten is there as long as the caller has
-        it; `keep` it. Raises as `ask` does.
+        it; `keep` it. Other files beside that one are taken by `receive`. Raises as `ask` does, and what `receive`
+        raises.
         """
         bond = self._bond(event.session)
-        question = self._question(event, facts, content)
+        question = self._question(event, facts, content, bond)
         question.suffix = suffix
         try:
             answer = await bond.host.ask(question)
+            if receive is not None:
+                await receive(answer, lambda name: take_beside(question.file, question.id, name, self._new_file))
             if question.file is None or question.print is None or question.life is None:
                 return answer, None
             before = content if question.life.scratch.hides(question.file) else None
@@ -165,15 +180,16 @@ class Crew:
         if session is None:
             self.hosts[0].tell(Told("", notice.name, facts))
         else:
-            self._bond(session).host.tell(Told(session.id, notice.name, facts))
+            bond = self._bond(session)
+            bond.host.tell(Told(bond.id, notice.name, facts))
 
-    def _question(self, event: Event, facts: Facts, content: Blob | None) -> Question:
+    def _question(self, event: Event, facts: Facts, content: Blob | None, bond: _SessionBond) -> Question:
         number = 0 if event.transaction is None else event.transaction.ticket.number
         deadline = self._loop.time() + event.remaining_s
-        return Question(event.session.id, number, event.name, facts, deadline, content, self._loop.create_future())
+        return Question(bond.id, number, event.name, facts, deadline, content, self._loop.create_future())
 
     def _known(self, event: Event, transaction: Transaction, bond: _SessionBond) -> _TransactionBond:
-        made = partial(_TransactionBond, bond.host, event.session.id, transaction.ticket.number)
+        made = partial(_TransactionBond, bond.host, bond.id, transaction.ticket.number)
         try:
             return transaction.holder.get(self, made)
         except LookupError:  # a shadow, asked when the transaction is over
@@ -200,12 +216,13 @@ class _SessionBond:
     A shadow may still be asked when the session is over; then the bond ends with the last who knows the session.
     """
 
-    __slots__ = ("_id", "_is_open", "fixed", "host")
+    __slots__ = ("_is_open", "fixed", "host", "id")
 
     def __init__(self, host: Host, session: Session) -> None:
         self.host = host
         self.fixed = fixed_session_facts(session)
-        self._id = session.id
+        self.id = session.id if session.listener else f"{session.id}/{next(_others)}"
+        """What the process knows it by. After the 250 several have a token in common, with the inbound one too."""
         self._is_open = True
         host.sessions += 1
 
@@ -213,7 +230,7 @@ class _SessionBond:
         if self._is_open:
             self._is_open = False
             self.host.sessions -= 1
-            self.host.tell(SessionEnded(self._id))
+            self.host.tell(SessionEnded(self.id))
 
     __del__ = close
 

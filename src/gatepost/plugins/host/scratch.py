@@ -20,7 +20,7 @@ from contextlib import suppress
 from errno import ENOSPC
 from io import FileIO
 from pathlib import Path as File
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from gatepost.hooks.records import RecordError
 from gatepost.model import Blob, Bytes
@@ -66,13 +66,37 @@ async def rewritten(path: str, print_: Print, before: Blob | None, make: Callabl
         looks_the_same = _print(found) == print_
         if looks_the_same and before is None:
             return None
-        if not _is_plain(found):  # nor opened, then
-            raise RecordError(_NOT_PLAIN)
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", 0)
+        file = _opened(path, found)
     except OSError as error:
         raise RecordError(f"the message's file can't be read back: {error.strerror}") from error
-    if not looks_the_same:
-        before = None
+    return await _read_back(file, before if looks_the_same else None, make)
+
+
+async def take_beside(content: str | None, id: int, name: object, make: Callable[[], File]) -> Blob:
+    """What the child wrote beside the file `content` of question `id` and called `name`; moved as `rewritten` does it.
+
+    RecordError if that can't be.
+    """
+    if content is None or not _is_name(name, id):
+        raise RecordError(f"no name of a file: {str(name)[:80]!r}")
+    path = f"{content.rpartition('/')[0]}/{name}"
+    try:
+        blob = await _read_back(_opened(path, os.lstat(path)), None, make)
+        os.unlink(path)  # noqa: PTH108  half the time of Path.unlink
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{str(name)[:80]!r} can't be had: {error}") from error
+    assert blob is not None
+    return blob
+
+
+def _opened(path: str, found: os.stat_result) -> FileIO:
+    if not _is_plain(found):  # nor opened, then
+        raise RecordError(_NOT_PLAIN)
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", 0)
+
+
+async def _read_back(file: FileIO, before: Blob | None, make: Callable[[], File]) -> Blob | None:
+    """What is in the file; None if that is `before`."""
     if os.fstat(file.fileno()).st_size <= SMALL:
         with file:
             octets = file.read(SMALL)
@@ -82,6 +106,11 @@ async def rewritten(path: str, print_: Print, before: Blob | None, make: Callabl
 
 def _print(found: os.stat_result) -> Print:
     return Print(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _is_name(name: object, id: int) -> TypeGuard[str]:
+    """Whether it names a file that may be handed back with the answer to question `id`."""
+    return isinstance(name, str) and name.startswith(f"{id}.") and "/" not in name and "\0" not in name
 
 
 def _is_plain(found: os.stat_result) -> bool:
@@ -175,7 +204,7 @@ class Scratch:
 
     async def take(self, id: int, name: object, to: File) -> Blob:
         """What the child wrote for question `id` and called `name`, moved to `to`. RecordError if that can't be."""
-        if not isinstance(name, str) or not name.startswith(f"{id}.") or "/" in name or "\0" in name:
+        if not _is_name(name, id):
             raise RecordError(f"no name of a file: {str(name)[:80]!r}")
         try:
             _check_plain(name, os.lstat(self.folder / name))
@@ -308,4 +337,15 @@ def handed_back(edits: Iterable[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-__all__ = ["SMALL", "Print", "Scratch", "handed_back", "rewritten", "share", "sweep", "take_print", "write"]
+__all__ = [
+    "SMALL",
+    "Print",
+    "Scratch",
+    "handed_back",
+    "rewritten",
+    "share",
+    "sweep",
+    "take_beside",
+    "take_print",
+    "write",
+]
