@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gatepost.plugins.host import Limits, wine
+from gatepost.plugins.host import Limits, recipes, wine
 from gatepost.plugins.host.confinement import MIB
 from gatepost.plugins.host.drive import lay
 from gatepost.plugins.host.launched import Starters
@@ -108,7 +108,7 @@ async def test_a_32_bit_library_gets_the_32_bit_host(compiled, monkeypatch):
         begun.append(recipe)
         raise PluginError("that's enough")
 
-    monkeypatch.setattr(loading, "find_prefix", prefix)
+    monkeypatch.setattr(recipes, "find_prefix", prefix)
     monkeypatch.setattr(loading, "Crew", crew)
     for each in (library, compiled(HERE / "postman.c", "dll")):
         with pytest.raises(PluginError, match="that's enough"):
