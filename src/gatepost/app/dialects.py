@@ -80,6 +80,8 @@ async def _load(
             return await _indimail(plugin, words)
         case "program":
             return await _program(plugin, words)
+        case "sink":
+            raise PluginError(f'plugin "{plugin.name}": event sinks can\'t be loaded yet')
 
 
 async def _isolated(plugin: Plugin, words: dict[str, Any]) -> Loaded:

@@ -268,3 +268,6 @@ def _size(value: object) -> dict[str, int]:
         if text.startswith(sign) and digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_SIZE:
             return {key: int(digits)}
     raise RuleError(f'when.size is ">=N" or "<N" in octets, not {value!r}')
+
+
+__all__ = ["Item", "Rule", "RuleError", "When", "parse_rule", "parse_when"]

@@ -36,7 +36,7 @@ def in_a_folder_with_plugins(tmp_path, monkeypatch):
         (["./filter.sh", "--dialect", "program", "--property", "a=1"], 'has no properties\n  next:  --env a="…"\n'),
         (
             ["./filter.sh", "--dialect", "programm"],
-            '"programm" (there are python, mailenable, indimail, program)\n  next:  --dialect program\n',
+            '"programm" (there are python, mailenable, indimail, sink, program)\n  next:  --dialect program\n',
         ),
     ],
 )

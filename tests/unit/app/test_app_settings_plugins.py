@@ -65,7 +65,9 @@ def test_windows_libraries_too(tmp_path: Path) -> None:
     assert plugin.windows is not None
     assert plugin.windows.made() == Windows(tmp_path / "c", tmp_path / "plugin.reg")
     dll(tmp_path / "Sink.dll", OFFERED.format("DllGetClassObject"))
-    assert '"Sink.dll" is an event sink' in report(tmp_path, 'source = "Sink.dll"')
+    sink = one(tmp_path, 'source = "Sink.dll"\nsink = { class = "{39b16f50-a8ba-11d1-aa91-00aa006bc80b}" }')
+    assert (sink.dialect, sink.isolate, sink.sink is not None) == ("sink", True, True)
+    assert sink.sink is not None and sink.sink.made().cls == "{39B16F50-A8BA-11D1-AA91-00AA006BC80B}"
 
 
 @pytest.mark.needs("cc")

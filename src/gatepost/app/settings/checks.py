@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network
 from pathlib import Path as File
 
+from gatepost.app.settings.bindings import check_instances
 from gatepost.app.settings.dkim import check_dkim
 from gatepost.app.settings.plugins import Asked
 from gatepost.app.settings.problems import KeyPath, Problem
@@ -108,7 +109,7 @@ def check_rules(settings: Settings) -> Iterator[Problem]:
                 parse_rule(asked.rule or "")
             except RuleError as error:
                 what, _, mend = str(error).partition("; ")
-                yield Problem((*path, "rule"), what, mend=mend)
+                yield Problem((*path, "rule"), what, mend=mend, offset=error.position)
             try:
                 parse_when(asked.when or {})
             except RuleError as error:
@@ -303,6 +304,7 @@ HOUSE_CHECKS = (
     check_stages,
     check_plugins,
     check_rules,
+    check_instances,
     check_promises,
     check_relaying,
     check_routes,

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from gatepost.app.settings.origins import Written
+from gatepost.app.settings.sink import check_properties, split_source
 from gatepost.app.settings.units import parse_path, parse_text, shown, wrong
 
 NATIVE = ("mailenable", "indimail", "program")
-"""The dialects whose plugins always have processes of their own. Each has a table of its name."""
-TO_COME = ("sink", "milter", "policy")
+"""The dialects whose plugins always have processes of their own; a sink has them if it is a library."""
+TABLES = (*NATIVE, "sink")
+"""The dialects that have a table of their name."""
+TO_COME = ("milter", "policy")
 _LIBRARY = re.compile(r"\.(?:so(?:\.[0-9.]+)?|dll|ocx)\Z", re.IGNORECASE | re.ASCII)
 _PROCESSES = ("env", "processes", "limits", "user")
 _SOME = 6
@@ -35,10 +38,12 @@ def filled_in(value: Mapping[str, Any]) -> Mapping[str, Any]:
         wrong(
             f'the dialect "{given}" isn\'t in this version',
             at=("dialect",),
-            mend=" or ".join(_quoted("python", *NATIVE)),
+            mend=" or ".join(_quoted("python", *TABLES)),
         )
     folder = source.folder if isinstance(source, Written) else Path()
-    tables = [dialect for dialect in NATIVE if filled.get(dialect) is not None]
+    tables = [dialect for dialect in TABLES if filled.get(dialect) is not None]
+    if given == "sink" or (given is None and tables == ["sink"]):
+        text = _with_class(filled, text)
     command = given == "program" or (given is None and tables == ["program"])
     is_file = not command and (isinstance(source, Path) or given in NATIVE or is_file_name(text))
     if is_file:
@@ -107,14 +112,12 @@ def _dialect(file: Path, text: str) -> str:
     if not library.is_library:
         wrong(f"{cant}: it is a program", at=("source",), mend='dialect = "program"')
     match dialect_of(library):
-        case "mailenable" | "indimail" as dialect:
+        case "mailenable" | "indimail" | "sink" as dialect:
             return dialect
         case "indimail-queue":
             return "indimail"
-        case "sink":
-            wrong(f"{shown(text)} is an event sink, and those aren't in this version", at=("source",), mend="remove it")
         case _:
-            marks = ", ".join(names[0] for dialect, names in MARKS.items() if dialect != "sink")
+            marks = ", ".join(names[0] for names in MARKS.values())
             some = ", ".join(library.exports[:_SOME]) or "nothing"
             more = " and others" if len(library.exports) > _SOME else ""
             mend = 'dialect = "mailenable" or "indimail", if its names are set otherwise; see gatepost plugin check'
@@ -124,20 +127,26 @@ def _dialect(file: Path, text: str) -> str:
 def _check_together(filled: Mapping[str, Any]) -> None:
     """A dialect's keys stand with that dialect only; what would be without effect is refused."""
     dialect = filled["dialect"]
-    for table in NATIVE:
+    for table in TABLES:
         if filled.get(table) is not None and table != dialect:
             what = f'{table} = {{ … }} belongs to the dialect "{table}", and this plugin\'s is {shown(dialect)}'
             wrong(what, at=(table,), mend=f'remove it, or dialect = "{table}"')
-    if filled.get("windows") is not None and dialect != "mailenable":
+    if filled.get("windows") is not None and not (dialect == "mailenable" or _is_native(filled)):
         what = f"windows = {{ … }} is for Windows libraries, and this plugin's dialect is {shown(dialect)}"
         wrong(what, at=("windows",), mend="remove it")
-    if dialect == "python":
+    if dialect == "sink":
+        check_properties(filled.get("properties"))
+        if not _is_native(filled) and filled.get("isolate") in (True, "true"):
+            wrong("a sink in Python runs within the server", at=("isolate",), mend="remove isolate")
+        if filled.get("inline") is not None:
+            wrong('inline is for plugins of the dialect "python"', at=("inline",), mend="remove it")
+    if dialect == "python" or (dialect == "sink" and not _is_native(filled)):
         for key in _PROCESSES:
             if filled.get(key) not in (None, {}) and filled.get("isolate") not in (True, "true"):
                 what = f"{key} is for a plugin in a process of its own, and this one runs within the server"
                 wrong(what, at=(key,), mend="isolate = true, beside it; or remove it")
-    elif dialect in NATIVE:
-        if isinstance(properties := filled.get("properties"), Mapping) and properties:
+    elif dialect in NATIVE or dialect == "sink":
+        if dialect != "sink" and isinstance(properties := filled.get("properties"), Mapping) and properties:
             keys = ", ".join(f'{key} = "…"' for key in properties)
             note = "for one that reads its environment:"
             wrong(
@@ -156,9 +165,10 @@ def _check_together(filled: Mapping[str, Any]) -> None:
 def _with_own_table(filled: dict[str, Any]) -> dict[str, Any]:
     """A native plugin has the table of its dialect, written or not."""
     dialect = filled["dialect"]
-    if dialect not in NATIVE:
+    if dialect not in TABLES:
         return filled
-    filled["isolate"] = True
+    if dialect in NATIVE or _is_native(filled):
+        filled["isolate"] = True
     own = filled.get(dialect)
     if own is None:
         own = filled[dialect] = {}
@@ -170,6 +180,21 @@ def _with_own_table(filled: dict[str, Any]) -> dict[str, Any]:
     ):
         filled[dialect] = {**own, "abi": "queue"}
     return filled
+
+
+def _is_native(filled: Mapping[str, Any]) -> bool:
+    """Whether a sink is a library and not a class in Python."""
+    return filled["dialect"] == "sink" and _LIBRARY.search(str(filled["source"])) is not None
+
+
+def _with_class(filled: dict[str, Any], text: str) -> str:
+    """The source of a sink; the class that it names, `sinks.py:Shield`, goes into the sink's own table."""
+    file, cls = split_source(text)
+    own = filled.get("sink")
+    if cls and (own is None or isinstance(own, Mapping)):
+        filled["sink"] = {"class": cls, **(own or {})}
+        filled.setdefault("name", cls)
+    return file
 
 
 def _is_for_queue(file: Path) -> bool:

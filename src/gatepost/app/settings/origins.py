@@ -84,7 +84,18 @@ class InFile:
             offset = spot.start if exact and not problem.at_key else spot.key
             line, column = line_and_column(self.file.text, offset)
             where, source = f"{where}:{line}:{column}", self.file.line_without_secrets(line)
+            caret = self._caret(problem, spot, line, source) if exact else -1
+            return Finding(where, problem.what, line, source, problem.note, problem.mend, problem.see, caret)
         return Finding(where, problem.what, line, source, problem.note, problem.mend, problem.see)
+
+    def _caret(self, problem: Problem, spot: Spot, line: int, source: str) -> int:
+        """Where in the line shown the character stands that is meant; -1 if it can't be told, as with escapes."""
+        value = self.file.text[spot.start : spot.end]
+        whole = self.file.text.split("\n")[line - 1]
+        if problem.offset < 0 or "\\" in value or value[:3] in {'"""', "'''"} or whole.strip() != source:
+            return -1
+        column = line_and_column(self.file.text, spot.start)[1] + problem.offset  # behind the quote
+        return column - (len(whole) - len(whole.lstrip()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,8 @@ class InEnvironment:
     def find(self, problem: Problem, *, exact: bool) -> Finding:
         value = self.value if exact and not may_be_secret(problem.path) else HIDDEN
         source = f"{self.variable}={value}"
-        return Finding("environment", problem.what, 0, source, problem.note, problem.mend, problem.see)
+        caret = len(self.variable) + 1 + problem.offset if problem.offset >= 0 and value == self.value else -1
+        return Finding("environment", problem.what, 0, source, problem.note, problem.mend, problem.see, caret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +125,8 @@ class InCall:
     def find(self, problem: Problem, *, exact: bool) -> Finding:
         where = f"{self}, {_subscripted(problem.path)}" if exact else str(self)
         mend = f"{problem.meant[-1]} = …" if problem.meant else problem.mend  # no [[table]] in a call
-        return Finding(where, problem.what, 0, "", problem.note, mend, problem.see)
+        note = problem.note or (f"at its character {problem.offset + 1}" if problem.offset >= 0 else "")
+        return Finding(where, problem.what, 0, "", note, mend, problem.see)
 
 
 Origin = InFile | InEnvironment | InCall

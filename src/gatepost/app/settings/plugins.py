@@ -22,6 +22,7 @@ from gatepost.app.settings.dialects import (
 )
 from gatepost.app.settings.inferring import filled_in, parse_variables
 from gatepost.app.settings.sections import Section
+from gatepost.app.settings.sink import SinkSection
 from gatepost.app.settings.units import Duration, Filled, Kind, Switch, Text, Texts, Whole, wrong
 
 MAX_PRIORITY = 32767
@@ -72,12 +73,13 @@ class Plugin(Asked):
         default="", description="Its name in records and commands."
     )
     dialect: Annotated[
-        Literal["python", "mailenable", "indimail", "program"],
+        Literal["python", "mailenable", "indimail", "sink", "program"],
         Filled("what the file says: `.py`, a library's symbols, a folder of `.so`; refused where it doesn't"),
     ] = Field(default="python", description="How the plugin is spoken to.")
     source: Text = Field(
         description="A file, `package.module`, `package.module:attribute`, an entry point's name; for indimail a "
-        "library, or the folder that qmail-smtpd would load from; for program a command line."
+        "library, or the folder that qmail-smtpd would load from; for sink a library, or `file.py:Class`; for program "
+        "a command line."
     )
     properties: dict[str, Any] = Field(
         default={}, description="Handed to the plugin, which checks them; refused if it has none."
@@ -120,6 +122,9 @@ class Plugin(Asked):
     )
     indimail: IndimailSection | None = Field(
         default=None, description='With `dialect = "indimail"`: where its documents and its source leave a choice.'
+    )
+    sink: SinkSection | None = Field(
+        default=None, description='With `dialect = "sink"`: which class it is, and how it is made and asked.'
     )
     program: ProgramSection | None = Field(
         default=None, description='With `dialect = "program"`: how the program is run and what its answer means.'

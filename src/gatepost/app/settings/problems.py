@@ -18,6 +18,7 @@ IN_CALL = "in the call"
 
 _REMARK_COLUMN = 39
 _LONGEST_LINE = 100
+_GUTTER = 9  # columns before the source line
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Problem:
     """Said beside the mend: where more is to be found."""
     at_key: bool = False
     """Whether the place is the key itself and not its value."""
+    offset: int = -1
+    """Which character of the value, a text, is meant, counted from 0; -1: the whole."""
     meant: KeyPath = ()
     """For an unknown key: the one that it was probably meant to be, which then isn't missing."""
 
@@ -51,6 +54,8 @@ class Finding:
     note: str = ""
     mend: str = ""
     see: str = ""
+    caret: int = -1
+    """Under which character of `source` a caret stands, counted from 0; -1: under none."""
 
     def __str__(self) -> str:
         number = str(self.line) if self.line else ""
@@ -60,8 +65,9 @@ class Finding:
         column = max(
             _REMARK_COLUMN, *(len(text) + 2 for text, aside in ((middle, self.note), (mend, self.see)) if aside), 0
         )
+        pointer = " " * (_GUTTER + self.caret) + "^" if 0 <= self.caret < min(len(source), _LONGEST_LINE - 1) else ""
         remark = _beside(middle, self.note, column) if middle or not self.note else f"  {self.note}"
-        rows = [f"{self.where}  {self.what}", remark, _beside(mend, self.see, column)]
+        rows = [f"{self.where}  {self.what}", remark, pointer, _beside(mend, self.see, column)]
         return "\n".join(row for row in rows if row)
 
 
