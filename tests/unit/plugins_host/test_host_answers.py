@@ -71,6 +71,7 @@ async def test_an_event_crosses_whole(stage, fields):
         "sender": "Dave@bobo.example",
         "parameters": {"SIZE": "5"},
         "recipients": [["Ann@Example.org", {"NOTIFY": "NEVER"}]],
+        "kept": {},
     }
     facts = msgspec.msgpack.decode(msgspec.msgpack.encode(facts))
     kept = Kept(read_session("TOKEN", facts["session"], LoopPatience(), None))

@@ -35,6 +35,7 @@ _AN_ID = 8  # octets that a property costs beside its own
 Number = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 Pairs = list[tuple[Number, bytes]]
 C = TypeVar("C")
+_OCTETS = (bytes,)  # and no text that would be read as base64
 
 
 # ── the question ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,7 +206,7 @@ class Returned:
 def read_answer(verdict: Mapping[str, Any], call: Call) -> Returned:
     """The host's verdict on a call. HookFailed if it is none."""
     try:
-        read: _Verdict[Any] = msgspec.convert(verdict, _SHAPES[type(call.context)])
+        read: _Verdict[Any] = msgspec.convert(verdict, _SHAPES[type(call.context)], builtin_types=_OCTETS)
     except msgspec.ValidationError as error:
         raise nonsense(str(error)) from None
     forks = () if read.message is None else read.message.forks
