@@ -58,6 +58,8 @@ class Binding:
     """At `out-reply`: commands needn't wait for each other because of it."""
     last: bool = False
     """Asked after all others of its priority."""
+    quiet: bool = False
+    """Not recorded where it has nothing to say."""
     breaker: Breaker | None = field(default=None, compare=False, repr=False)
     """Shared by all bindings of a plugin."""
     prepare: Callable[[Event], Any] | None = field(default=None, compare=False, repr=False)

@@ -10,6 +10,8 @@ from gatepost.hooks.rules import Rule
 BY_ENVELOPE = (stages.Data, stages.Headers, stages.Message, stages.Submitted, stages.Expanded)
 """Where a rule chooses among the recipients, which is done with the whole envelope at hand."""
 
+_LINES = (stages.Command, stages.Replying)
+
 
 def concerns(binding: Binding, question: Question) -> bool:
     """Whether the binding is to be asked, as far as the session and the stage's own fields tell."""
@@ -26,7 +28,7 @@ def concerns(binding: Binding, question: Question) -> bool:
         return question.transaction is not None and rule.fits_sender(question.transaction.sender)
     if question.stage is stages.Recipient:
         return rule.fits_recipient(question.facts["recipient"])
-    if question.stage is stages.Command:
+    if question.stage in _LINES:
         return rule.fits_line(str(question.facts.get("line", "")))
     return False
 

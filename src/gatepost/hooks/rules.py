@@ -84,7 +84,7 @@ class Rule:
             return not verbs.isdisjoint((*_HELLOS, *_WRITTEN))
         if stage in _HOST_STAGES:
             return not verbs.isdisjoint(_HELLOS)
-        return stage == "command" or not verbs.isdisjoint(_STAGE_VERBS.get(stage, ()))
+        return stage in ("command", "reply") or not verbs.isdisjoint(_STAGE_VERBS.get(stage, ()))
 
     def fits_hello(self, name: str) -> bool:
         """Whether the other side's name fits, whichever verb has said it."""
@@ -102,8 +102,8 @@ class Rule:
         return bool(self._by_verb.get(_VERBS.get(verb, verb)))
 
     def fits_line(self, line: str) -> bool:
-        """At `command`: whether an item names the line's verb, and its pattern fits what the line says. An address that
-        can't be read fits `*` only.
+        """At `command` and `reply`: whether an item names the line's verb, and its pattern fits what the line says. An
+        address that can't be read fits `*` only.
         """
         words = line.split(None, 1)
         if not words:

@@ -314,6 +314,8 @@ class Run(Weighing):
         turn: stages.Turn | None,
         why: str | None,
     ) -> None:
+        if binding.quiet and verdict is PROCEED and why is None:
+            return
         question = self.question
         facts = self._facts(binding.plugin, binding.priority, began)
         if isinstance(verdict, dict):

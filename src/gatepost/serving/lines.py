@@ -20,8 +20,10 @@ from gatepost.wire.smtp import events
 
 OK = Reply(250, "2.0.0", "ok")
 _END_OF_DATA = "."
-_MOVING = frozenset({"", "MAIL", "RCPT", "DATA", "BDAT", _END_OF_DATA, "AUTH", "STARTTLS", "RSET", "QUIT"})
-"""The lines whose positive reply has moved the session: it can't be taken back by another one."""
+_MOVING = frozenset({"", "BDAT", _END_OF_DATA, "AUTH", "STARTTLS", "RSET", "QUIT"})
+"""The lines whose positive reply has moved the session for good: it can't be taken back by another one."""
+_REVERSIBLE = frozenset({"MAIL", "RCPT", "DATA"})
+"""Where a positive reply may become a refusal, and the move is taken back; a refusal stays one."""
 
 
 class Lines(Introduced):
@@ -73,8 +75,7 @@ class Lines(Introduced):
                     machine.end()
             case Refuse(said):
                 reply = stage_refusal(stages.Command, said, self.session.id, self._verbatim(outcome))
-                facts = {"line": without_secrets(line)[:200], "reply": str(reply), "by": outcome.by}
-                self.place.recorder.record(self.session.id, "refused", facts)
+                self._record_refusal(without_secrets(line), reply, outcome.by)
                 if is_obeyed:
                     machine.proceed()
                 else:
@@ -89,6 +90,10 @@ class Lines(Introduced):
             case _:
                 machine.answer(OK)  # nobody may be left waiting for a reply
 
+    def _record_refusal(self, line: str, reply: Reply, by: str) -> None:
+        facts = {"line": line[:200], "reply": str(reply), "by": by}
+        self.place.recorder.record(self.session.id, "refused", facts)
+
     async def _replying(self, event: events.Replying) -> None:
         reply = event.reply
         facts = {"line": self._line_heard, "number": self._lines}
@@ -97,7 +102,14 @@ class Lines(Introduced):
             self._line_heard = _END_OF_DATA  # what comes next is answered under this name
         match outcome.verdict:
             case Respond(said, closes, counts):
-                reply = said if _may_become(facts["line"], reply, said) else reply.with_text(said.text)
+                verb = _verb(facts["line"])
+                if reply.code < 400 <= said.code != 421 and verb in _REVERSIBLE:
+                    self.machine.take_back()
+                    self.mailing.take_back(verb)
+                    self._record_refusal(self._line_heard, said, outcome.by)
+                    reply = said
+                else:
+                    reply = said if _may_become(verb, reply, said) else reply.with_text(said.text)
                 if counts and (one_too_many := self.machine.charge()) is not None:
                     reply = one_too_many
                 if closes:
@@ -112,13 +124,17 @@ class Lines(Introduced):
         self.machine.answer(reply)
 
 
-def _may_become(line: object, reply: Reply, said: Reply) -> bool:
-    """Whether a reply to a line may be said as that one: nobody may be told what isn't so."""
+def _may_become(verb: str, reply: Reply, said: Reply) -> bool:
+    """Whether a reply may be said as that one: nobody may be told what isn't so."""
     before, after = reply.code // 100, said.code // 100
     if before == after:
         return True
     if 3 in (before, after) or 421 in (reply.code, said.code):
         return False
-    if before > 3 and after > 3:
-        return True
-    return str(line).partition(" ")[0].upper() not in _MOVING
+    if before > 3:
+        return after > 3 or verb not in _MOVING | _REVERSIBLE
+    return verb not in _MOVING
+
+
+def _verb(line: object) -> str:
+    return str(line).partition(" ")[0].upper()

@@ -54,13 +54,15 @@ _UNASKED: tuple[Verdict, str] = (PROCEED, "house")
 class Mailing(Arriving):
     """At most one transaction at a time. Invariant: a draft that was begun is discarded exactly once."""
 
-    __slots__ = ("_began", "_closings", "_count", "_unheard", "accepted", "is_committing")
+    __slots__ = ("_before", "_began", "_closings", "_count", "_unheard", "accepted", "is_committing")
 
     def __init__(self, place: Place, machine: ServerSession, session: Session, closings: Closings) -> None:
         super().__init__(place, machine, session)
         self._closings = closings
         self._began = 0.0 if place.repeats is None else place.repeats.now()
         self._count = 0
+        self._before: Before | None = None
+        """How things stood before the recipient taken last, where that may be taken back."""
         self.accepted = 0
         """Messages answered with 250."""
         self.is_committing = False
@@ -101,7 +103,9 @@ class Mailing(Arriving):
         path = event.path if returning is None else returning.original(event.path, transaction.sender)
         recipient = Recipient(path, event.parameters)
         question = Question(stages.Recipient, session, RECIPIENT_OK, transaction, {"recipient": recipient})
-        before = Before(session, transaction, recipient) if stages.Recipient in place.dispatcher.chains else None
+        chains = place.dispatcher.chains
+        may_change = stages.Recipient in chains or stages.Replying in chains
+        self._before = before = Before(session, transaction, recipient) if may_change else None
         outcome = await place.dispatcher.ask(question)
         refused = self._negative(stages.Recipient, outcome)
         if refused is None and not self._is_like_the_first(recipient):
@@ -118,6 +122,14 @@ class Mailing(Arriving):
         said = {} if path is event.path else {"said": event.path.address}
         self._record("recipient", recipient=path.address, **said)
         self._machine.answer(outcome.pending)
+
+    def take_back(self, verb: str) -> None:
+        """MAIL, the last RCPT or DATA is refused after all, before its reply was said."""
+        if verb != "RCPT":
+            self.forget()
+        elif self._before is not None:
+            self._before.restore()
+            self._heard.pop()
 
     async def data(self, event: events.Data) -> None:
         """DATA, or the first BDAT: the last question before there is content."""

@@ -58,21 +58,24 @@ def are_alike(
 class Before:
     """How things stood before a question about a recipient: a RCPT that is refused in the end changes none of them."""
 
-    __slots__ = ("_own", "_recipient", "_session", "_silenced", "_snapshot", "_transaction")
+    __slots__ = ("_known", "_own", "_recipient", "_session", "_silenced", "_snapshot", "_transaction")
 
     def __init__(self, session: Session, transaction: Transaction, recipient: Recipient) -> None:
         self._session, self._transaction, self._recipient = session, transaction, recipient
         self._snapshot = transaction.snapshot()
+        self._known = len(transaction.recipients)
         self._silenced = (session.standing.silenced, transaction.standing.silenced)
         own = transaction.standings.get(recipient)
         self._own = None if own is None else replace(own)
 
     def restore(self) -> None:
         session, transaction = self._session, self._transaction
-        came = [recipient for recipient in transaction.recipients if recipient not in self._snapshot[0]]
+        known = self._snapshot[0][: self._known]  # the list itself grows when the recipient is taken
+        came = [recipient for recipient in transaction.recipients if recipient not in known]
         for recipient in (*came, self._recipient):
             transaction.standings.pop(recipient, None)
         if self._own is not None:
             transaction.standings[self._recipient] = self._own
         session.standing.silenced, transaction.standing.silenced = self._silenced
         transaction.restore(self._snapshot)
+        transaction.recipients = known

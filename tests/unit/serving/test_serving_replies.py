@@ -2,6 +2,7 @@
 
 import pytest
 
+from gatepost.app.settings.root import Settings
 from gatepost.hooks import verdicts as v
 from gatepost.hooks.api import on
 from gatepost.model import Reply
@@ -21,7 +22,7 @@ YES = Reply(250, "2.0.0", "yes")
         ("XFOO", YES, "250 2.0.0 yes"),
         ("XFOO", LATER, "450 4.7.1 later"),
         ("VRFY ann", NO, "550 5.7.1 no"),
-        ("MAIL FROM:<a@b.example>", NO, "250 2.1.0 no"),
+        ("MAIL FROM:<a@b.example>", NO, "550 5.7.1 no"),
         ("MAIL FROM:<a@b.example>", YES, "250 2.0.0 yes"),
         ("RCPT TO:<early@b.example>", YES, "503 5.5.1 yes"),
         ("RCPT TO:<early@b.example>", LATER, "450 4.7.1 later"),
@@ -38,6 +39,67 @@ async def test_a_reply_becomes_another_one_only_where_that_is_true(command, said
         client = rig.connect()
         await greet(client)
         assert await client.command(command) == heard
+
+
+def refusing(*lines):
+    @on("reply")
+    async def refuses(event):
+        return v.Respond(NO) if event.line in lines else None
+
+    return plugins(refuses)
+
+
+async def test_a_sender_that_is_refused_in_the_reply_has_begun_nothing():
+    async with Rig(refusing("MAIL FROM:<a@b.example>")) as rig:
+        client = rig.connect()
+        await greet(client)
+        assert await client.command("MAIL FROM:<a@b.example>") == "550 5.7.1 no"
+        assert (await client.command("RCPT TO:<c@d.example>")).startswith("503")
+        assert (await client.command("MAIL FROM:<b@b.example>")).startswith("250")
+        assert (await client.command("RCPT TO:<c@d.example>")).startswith("250")
+
+
+async def test_a_recipient_that_is_refused_in_the_reply_gets_nothing():
+    async with Rig(refusing("RCPT TO:<no@d.example>")) as rig:
+        client = rig.connect()
+        await greet(client)
+        said = await envelope(client, "yes@d.example", "no@d.example", "also@d.example")
+        assert [one[:3] for one in said] == ["250", "250", "550", "250"]
+        await content(client)
+        entry = await stored(rig)
+        assert [str(one) for one in entry.envelope.recipients] == ["yes@d.example", "also@d.example"]
+
+
+async def test_where_the_only_recipient_is_refused_in_the_reply_there_is_no_data():
+    async with Rig(refusing("RCPT TO:<no@d.example>")) as rig:
+        client = rig.connect()
+        await greet(client)
+        await envelope(client, "no@d.example")
+        assert (await client.command("DATA")).startswith("5")
+        assert (await client.command("RCPT TO:<yes@d.example>")).startswith("250")
+
+
+async def test_data_that_is_refused_in_the_reply_takes_no_content():
+    async with Rig(refusing("DATA")) as rig:
+        client = rig.connect()
+        await greet(client)
+        await envelope(client, "c@d.example")
+        assert await client.command("DATA") == "550 5.7.1 no"
+        assert await client.command("NOOP") == "250 2.0.0 ok"
+        assert await envelope(client, "c@d.example") == ["250 2.1.0 sender ok", "250 2.1.5 recipient ok"]
+
+
+async def test_every_recipient_over_lmtp_may_be_refused_in_the_reply_and_is_then_not_answered_again():
+    settings = Settings.in_memory(
+        hostname="mx.test", listen=[{"name": "l", "address": "127.0.0.1:0", "protocol": "lmtp"}]
+    )
+    async with Rig(refusing("RCPT TO:<no@d.example>"), settings=settings) as rig:
+        client = rig.connect()
+        await greet(client, "LHLO")
+        await envelope(client, "yes@d.example", "no@d.example")
+        assert (await content(client)).startswith("250")
+        client.send(b"NOOP\r\n")
+        assert await client.reply() == "250 2.0.0 ok"
 
 
 async def test_each_binding_sees_the_reply_of_the_one_before():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from gatepost.model import Reply
@@ -177,6 +177,16 @@ class Conversation(ABC):
             self._unsaid += (_Unsaid(reply, self.smtputf8, fixed, bare),)
         else:
             self._output += encode(reply, smtputf8=self.smtputf8)
+
+    def _say_plainly(self, reply: Reply) -> None:
+        self._say(reply, bare=True)
+
+    def _unfix(self) -> None:
+        """The reply that `Replying` asks about may be any."""
+        if self._settle is None or not isinstance(self._question, ev.Replying):
+            raise RuntimeError("no reply is asked about")
+        first, *rest = self._unsaid
+        self._unsaid = (replace(first, fixed=False), *rest)
 
     def _refuse(self, line: bytes, reply: Reply, *, counted: bool = True) -> ev.Refused:
         """Refuse a line without asking anybody."""

@@ -113,6 +113,18 @@ class ServerSession(Introduction):
         else:
             self._conclude(replies if final is None else [no.PRDR, *replies, final])
 
+    def take_back(self) -> None:
+        """The positive reply to MAIL, RCPT or DATA that `Replying` asks about won't be said: undo what it moved."""
+        self._unfix()
+        if self.state is _RCPT:
+            self.recipients -= 1
+            if not self.recipients:
+                self.state = State.NOBODY
+        elif self.state in (_MAIL, _DATA):
+            self._end_transaction()
+        else:
+            raise RuntimeError("there is nothing to take back")
+
     # Steps: what the present state makes of the input
 
     def _parse(self, line: bytes) -> None:
@@ -130,7 +142,7 @@ class ServerSession(Introduction):
                     self._close(clean=False)
                 return line
             if self.profile.ask_lines:
-                return self._ask(ev.Line(line), self._say)
+                return self._ask(ev.Line(line), self._say_plainly if _is_hello(line) else self._say)
         else:
             line, self._heard = self._heard, None
         text, length = grammar.decode(line), len(line) + 2  # with CRLF
@@ -378,6 +390,11 @@ class ServerSession(Introduction):
         self._mail = self._content = self._chunk = None
         self.recipients = 0
         self.smtputf8 = self._data_asked = False
+
+
+def _is_hello(line: bytes) -> bool:
+    """Whether the reply to a line has no enhanced status."""  # rfc2034#3
+    return line[:4].upper() in (b"EHLO", b"HELO", b"LHLO")
 
 
 Handler = Callable[[ServerSession, Verb, str, str], Event | Reply | None]
