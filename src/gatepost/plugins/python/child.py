@@ -40,7 +40,7 @@ from gatepost.plugins.python.rebuilding import (
     update_session,
     write_answer,
 )
-from gatepost.plugins.python.threads import Threads
+from gatepost.plugins.threads import Threads
 from gatepost.wire.host import (
     VERSION,
     Ask,

@@ -28,7 +28,7 @@ from gatepost.hooks.breaker import Breaker
 from gatepost.hooks.notices import Notice
 from gatepost.hooks.session import ServerView
 from gatepost.plugins.loaded import Loaded, PluginError, Wish, make_binding, wanted_stages
-from gatepost.plugins.python.threads import Threads
+from gatepost.plugins.threads import Threads
 
 ENTRY_POINTS = "gatepost.plugins"
 

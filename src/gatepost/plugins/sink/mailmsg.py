@@ -101,9 +101,10 @@ class MailMsgProperties(MailMsgPropertyBag):
         """The object that has the interface of this name or "{IID}": this one, its recipients, or the management of
         properties. NoInterface.
         """
-        for owner in (super(), self.recipients, MailMsgPropertyManagement(self._seal)):
+        others = (self.recipients, MailMsgPropertyManagement(self._seal))
+        for query in (super().query_interface, *(other.query_interface for other in others)):
             with suppress(NoInterface):
-                return owner.query_interface(interface)
+                return query(interface)
         raise NoInterface(f"a message has no interface {interface}")
 
     def commit(self, notify: object = None) -> None:
