@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from gatepost.hooks import stages
 from gatepost.hooks.events import Event
 from gatepost.hooks.session import Holder
 from gatepost.model import Keep
@@ -68,14 +69,19 @@ def remember(event: Event, put: Put) -> None:
     if transaction is None:
         _let_pass(event.session.holder, put)
         return
+    if type(event) in stages.OUTBOUND:  # where a message in the queue isn't changed any more
+        _let_pass(transaction.holder, put)
+        return
     _let_pass(transaction.holder, _part(put, lasting=False))
     lasting = _part(put, lasting=True).over(_part(_passing(event.session.holder), lasting=True))
+    if not lasting:
+        return
     before = transaction.kept.get(NAME)
     for edit in event.turn.edits:
         if isinstance(edit, Keep) and edit.name == NAME:
             before = edit.text
     text = write(lasting if before is None else lasting.over(read(before)))
-    if lasting and text != before:
+    if text != before:
         event.turn.record(Keep(NAME, text))
 
 

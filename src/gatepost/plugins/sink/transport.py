@@ -1,4 +1,4 @@
-"""Transport events: OnTransportSubmission (or CDO's OnArrival) before the 250, pre-categorize and post-categorize after.
+"""Transport events: OnTransportSubmission or CDO's OnArrival before the 250, pre- and post-categorize after it.
 
 A sink is asked about the message, and what it leaves there is its answer: MESSAGE_STATUS for all of it, RECIPIENT_FLAGS
 and ERROR_CODE for one recipient. That a sender hears a refusal at OnTransportSubmission is an extension of this server.
@@ -89,9 +89,8 @@ class _Transport:
             event.note(skipped="an earlier sink has ended the chain")
             return None
         message = message_of(event)
-        if self._keeps_connection:
-            known = {int(id): message.properties[id] for id in _OF_CONNECTION if id in message.properties}
-            remember(event, Put(known))
+        if isinstance(event, stages.Message):
+            remember(event, Put(self._kept(message)))
         hresult = await self._asker.ask(self._method, event, Submission(), message)
         answer = answer_of(message)
         apply(event, message)
@@ -102,6 +101,11 @@ class _Transport:
         if hresult != S_OK:
             _consume(event)
         return answer
+
+    def _kept(self, message: EventMessage) -> Bag:
+        if not self._keeps_connection:
+            return {}
+        return {int(id): message.properties[id] for id in _OF_CONNECTION if id in message.properties}
 
 
 def answer_of(message: EventMessage) -> Answer:
