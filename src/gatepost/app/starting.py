@@ -18,6 +18,7 @@ from gatepost.app.gates import RouteError
 from gatepost.app.privileges import PrivilegeError
 from gatepost.app.reloading import NeedsRestart
 from gatepost.app.settings import Settings, SettingsError, load
+from gatepost.app.settings.bindings_rows import ROWS
 from gatepost.net.certificates import CertificateError
 from gatepost.plugins.loaded import PluginError
 from gatepost.store.errors import ShardBusy, SpoolError
@@ -52,6 +53,8 @@ class Launch:
             found.append(self.file)
             for pattern in settings.include:
                 found += map(Path, sorted(glob(str(self.file.parent / pattern))))  # noqa: PTH207  may be absolute
+        if settings.data is not None and (rows := settings.data / ROWS).exists():
+            found.append(rows)
         found += [plugin.file for plugin in settings.plugin if plugin.enabled and plugin.file is not None]
         return found
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gatepost.app.settings.bindings_rows import add_rows
 from gatepost.app.settings.checks import HOUSE_CHECKS
 from gatepost.app.settings.problems import KeyPath, Problem, SettingsError
 from gatepost.app.settings.reading import Reading, copied
@@ -26,10 +27,12 @@ def load(
     environ: Mapping[str, str],
     overrides: Mapping[str, Any] | None = None,
     checks: Sequence[Check] = (),
+    rows: str | None = None,
 ) -> Settings:
     """The settings of a file (None: the defaults without one), under the environment's and the caller's values.
 
-    The caller's win over the environment's, those over the file's. Raises SettingsError with all that is wrong.
+    The caller's win over the environment's, those over the file's. Behind their plugins stand those of the registry of
+    bindings in the data folder; `rows` stands for its text. Raises SettingsError with all that is wrong.
     """
     file = Path(path) if path is not None else None
     reading = Reading(without_file() if file is None else {"listen": [{"address": LOOPBACK}]}, Path())
@@ -41,6 +44,7 @@ def load(
             reading.tree["data"] = file.parent / "gatepost-data"
     reading.add_environment(environ)
     reading.add_call(overrides or {})
+    add_rows(reading, rows)
     settings, problems, rest = _validated(reading.tree, {"environ": environ})
     problems += reading.problems
     settings._origins = reading.origins

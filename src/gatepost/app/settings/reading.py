@@ -112,11 +112,15 @@ class Reading:
         except UnicodeDecodeError as error:
             self.findings.append(Finding(shown, f"octet {error.start} isn't UTF-8", mend="save the file as UTF-8"))
             return None
+        return self.parsed(shown, path.parent, text)
+
+    def parsed(self, shown: str, folder: Path, text: str) -> tuple[SourceFile, dict[str, Any]] | None:
+        """A file's text taken apart; None if it isn't TOML, which is told."""
         try:
             values = tomllib.loads(text)
-            return SourceFile(shown, path.parent, text, spots(text)), values
+            return SourceFile(shown, folder, text, spots(text)), values
         except tomllib.TOMLDecodeError as error:
-            self.findings.append(_syntax_finding(SourceFile(shown, path.parent, text, {}), str(error)))
+            self.findings.append(_syntax_finding(SourceFile(shown, folder, text, {}), str(error)))
         except RecursionError:
             self.findings.append(Finding(shown, "lists or tables are nested too deep"))
         return None
