@@ -197,6 +197,8 @@ class TcpLine:
             return b""
 
     async def send(self, octets: bytes) -> None:
+        if self._reader.at_eof() or self._writer.is_closing():
+            return
         try:
             self._writer.write(octets)
             await self._writer.drain()

@@ -241,8 +241,8 @@ class _Walk:
 _Move = Callable[[_Walk], None]
 _MOVES: Weighted[_Move] = Weighted(
     (56, _Walk._go_on), (11, _Walk._any), (8, _Walk._odd), (4, _Walk._unknown), (7, _Walk._malformed),
-    (5, _Walk._bounds), (4, _Walk._auth), (2, _Walk._start_tls), (3, _Walk._own_verb), (1, _Walk._odd_chunk), (1, _Walk._flood),
-    (1, _Walk._alien),
+    (5, _Walk._bounds), (4, _Walk._auth), (2, _Walk._start_tls), (3, _Walk._own_verb), (1, _Walk._odd_chunk),
+    (1, _Walk._flood), (1, _Walk._alien),
 )  # fmt: skip
 _NEXT: Mapping[_At, Weighted[_Move]] = {
     _At.GREETED: Weighted((95, _Walk._hello), (5, _Walk._mail)),

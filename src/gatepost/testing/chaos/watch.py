@@ -67,9 +67,9 @@ class Watch:
 
     # fmt: off
     __slots__ = (
-        "_due", "_early", "_has_hung_up", "_heard_lines", "_is_known", "_is_smtp", "_may_close", "_recipients", "_rest",
-        "_sender", "_sent", "_skipping", "_utf8", "codes", "dialogue", "expected", "findings", "is_closed", "last",
-        "mode", "taken",
+        "_due", "_early", "_has_hung_up", "_heard_lines", "_is_known", "_is_smtp", "_may_close", "_recipients",
+        "_rest", "_sender", "_sent", "_skipping", "_utf8", "_was_content", "codes", "dialogue", "expected",
+        "findings", "is_closed", "last", "mode", "taken",
     )
     # fmt: on
 
@@ -95,6 +95,7 @@ class Watch:
         self._early = False  # something was sent before the banner came
         self._may_close = False
         self._has_hung_up = False
+        self._was_content = False  # what was answered last
         self._utf8 = False
         self._sender = False
         self._recipients = 0
@@ -143,6 +144,15 @@ class Watch:
 
     def silent(self, seconds: float) -> None:
         """Nothing came for so long, though something is owed."""
+        unit = self._unit()
+        if (
+            unit is not None
+            and self.mode is Mode.COMMAND
+            and unit[:4].upper() == b"BDAT"
+            and _chunk(unit.rstrip()) is None
+        ):
+            self.mode = Mode.LOOSE  # whatever the size says to that server, it waits for so much
+            return
         self._wrong(f"no reply within {seconds:g} s to {self._asked()}")
 
     def handshake_done(self) -> None:
@@ -216,13 +226,15 @@ class Watch:
             self._is_smtp = self._is_smtp or code < 400
             del self._sent[: len(unit)]
             self._may_close = not self.expected.by_the_book
+            self._was_content = self.mode is Mode.CONTENT
             self._answered(bytes(unit), code, whole, is_last=is_last)
         elif self.mode is Mode.CONTENT:
             self._wrong(f"the content hasn't ended, and is answered: {shown(whole)}")
         elif self._may_be_early(code):
             self._may_close = True
         else:
-            self._wrong(f"a reply that nobody asked for: {shown(whole)}")
+            what = "more than one reply to the content" if self._was_content else "a reply that nobody asked for"
+            self._wrong(f"{what}: {shown(whole)}")
 
     def _banner(self, code: int, whole: bytes) -> None:
         self.mode = Mode.COMMAND

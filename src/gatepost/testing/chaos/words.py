@@ -166,7 +166,8 @@ def own_verb(dice: Dice, knobs: Knobs) -> bytes:
 
 _SIMPLE = (b"NOOP\r\n", b"RSET\r\n", b"NOOP x\r\n", b"HELP\r\n", b"VRFY ann\r\n", b"EXPN staff\r\n", b"DATA\r\n")
 _ANYTHING: Weighted[Callable[[Dice, Knobs], bytes]] = Weighted(
-    (4, hello), (5, mail), (6, rcpt), (8, lambda dice, knobs: dice.pick(_SIMPLE)), (2, odd_hello), (4, odd_path), (3, unknown)
+    (4, hello), (5, mail), (6, rcpt), (8, lambda dice, knobs: dice.pick(_SIMPLE)), (2, odd_hello), (4, odd_path),
+    (3, unknown),
 )  # fmt: skip
 
 
@@ -330,7 +331,7 @@ def after_data(dice: Dice, knobs: Knobs) -> bytes:
     if dice.chance(85):  # stuffed as it should be
         text = text.replace(b"\r\n.", b"\r\n..")
         text = b"." + text if text.startswith(b".") else text
-    if dice.chance(25):
+    if dice.chance(40):
         text += dice.pick(_LOOK_ALIKES) + (_SMUGGLED if dice.chance(60) else b"")
     if not text.endswith(CRLF):
         text += CRLF
