@@ -360,7 +360,7 @@ _SAID_BY = {
     "Send": 'send_line("MAIL FROM:<a@b.example>")',
     "Skip": "skip()",
     "Blob": 'send_octets(b"NOOP\\r\\n")',
-    "Repeat": "repeat()",
+    "Repeat": 'repeat(), repeat("NOOP")',
     "Jump": 'jump("data")',
     "Fail": 'fail("text"), fail(451, "4.7.1", "text")',
     "EndSession": "end_session()",

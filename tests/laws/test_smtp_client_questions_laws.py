@@ -45,6 +45,7 @@ STEPS: list[Step] = [
     JumpTo(Phase.QUIT),
     JumpTo(Phase.HELLO),
     AskAgain(),
+    AskAgain("NOOP"),
     LeaveOut(),
     GiveUp(NO),
     GiveUp(NO),
@@ -56,6 +57,8 @@ CHANGES: list[Step] = [
     Go("x" * 3000),
     Go("\ud800"),
     Go(""),
+    AskAgain("a\r\nb"),
+    AskAgain(""),
     GiveUp(Reply(250, "", "a lie")),
     SendOctets(b"NOOP\r\n"),
     SendOctets(b""),
@@ -321,10 +324,12 @@ def test_law_any_steps_and_any_replies_end_in_values(
     assert b"\n" not in rest
 
 
-@given(st.integers(0, 4), st.booleans(), st.booleans())
-def test_law_who_repeats_for_ever_is_not_heard_for_ever(at: int, replies: bool, pipelines: bool) -> None:
+@given(st.integers(0, 5), st.booleans(), st.booleans(), st.sampled_from([None, "XGREET"]))
+def test_law_who_repeats_for_ever_is_not_heard_for_ever(
+    at: int, replies: bool, pipelines: bool, line: str | None
+) -> None:
     """Each of the answers that go back, given to every question of one phase, ends all the same."""
-    phase = [Phase.HELLO, Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.RESET][at]
+    phase = [Phase.HELLO, Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.RESET, Phase.QUIT][at]
     refused: Phase | None = None
     # what was taken isn't said again, so that a server which takes nothing is the one to be wary of
     server = Honest(Kind.SMTP, {"PIPELINING"} if pipelines else set(), lambda: phase is refused)
@@ -336,7 +341,8 @@ def test_law_who_repeats_for_ever_is_not_heard_for_ever(at: int, replies: bool, 
         event = client.next_event()
         if isinstance(event, CommandDue | ReplyHeard):
             refused = event.phase
-            client.go(AskAgain() if event.phase is phase else Go())
+            again = AskAgain(line)
+            client.go(again if event.phase is phase and complaint(event, again) is None else Go())
         elif event is not NEED_DATA:
             continue
         elif client.wants_content:

@@ -85,7 +85,7 @@ class Timeouts:
                 return self.end
             case Phase.HELLO | Phase.TLS | Phase.AUTH | Phase.INTRODUCTION | Phase.RESET:
                 return self.command
-            case Phase.SENDER | Phase.RECIPIENT | Phase.QUIT:
+            case Phase.SENDER | Phase.RECIPIENT | Phase.QUIT | Phase.EXTRA:
                 return self.command
             case _:
                 assert_never(phase)

@@ -95,6 +95,7 @@ class Asked:
             patience=around.patience,
         )
         self._message: TransactionState | None = None
+        self._commands = self._replies = 0
 
     def asks(self) -> Asks:
         """What the machine is to stand still for, as plugins are bound now."""
@@ -169,13 +170,14 @@ class Asked:
         """The step for a command that is due: `out-command` first, then the command's own stage."""
         chains = self._around.dispatcher().chains
         self._look_at(connection)
+        self._commands += 1
         line = event.line
         for stage in (stages.OutCommand, OWN_STAGE.get(event.phase)):
             if stage is None or stage not in chains:
                 continue
             facts: dict[str, Any] = {"line": line}
             if stage is stages.OutCommand:
-                facts |= {"phase": event.phase.value, "recipient": event.recipient}
+                facts |= {"phase": event.phase.value, "recipient": event.recipient, "number": self._commands}
             elif event.phase is not Phase.QUIT:
                 if self._message is None:
                     continue  # a probe
@@ -193,7 +195,9 @@ class Asked:
         self._look_at(connection)
         if stages.OutReply not in self._around.dispatcher().chains:
             return Go()
-        facts = {"line": event.line, "phase": event.phase.value, "recipient": event.recipient}
+        self._replies += 1
+        facts: dict[str, Any] = {"line": event.line, "phase": event.phase.value, "recipient": event.recipient}
+        facts |= {"number": self._replies, "pipelined": event.is_pipelined}
         outcome = await self._ask(self._question(stages.OutReply, facts, event.reply))
         return self._step(event, stages.OutReply, outcome)
 

@@ -57,8 +57,8 @@ def step_of(verdict: v.Verdict, stage: type[stages.Event]) -> Step:
             return LeaveOut()
         case v.Blob(data):
             return SendOctets(data)
-        case v.Repeat():
-            return AskAgain()
+        case v.Repeat(line):
+            return AskAgain(line or None)
         case v.Jump(to):
             return JumpTo(_TARGETS[to])
         case v.Fail(reply):

@@ -82,7 +82,7 @@ _FAILED_ALL = "all recipients fail with the reply; 4xx: they wait for the next a
 _GOES = Effect("the command", After.ON)
 _ITS_LINE = Effect("its line", After.ON)
 _ITS_OCTETS = Effect("its octets", After.ON)
-_AGAIN = Effect("the command, and once more if it refuses that", After.REPEATS)
+_AGAIN = Effect("the command, and once more if it refuses that; or first the line given", After.REPEATS)
 _JUMPED = Effect(_NOTHING, After.JUMPS, "who is passed over waits for the next attempt")
 _QUITS = Effect("QUIT", After.QUITTING, "whoever has no outcome waits for the next attempt, or has its reply")
 
@@ -264,6 +264,8 @@ def _wrong_fields(verdict: object) -> str | None:
         case Hangup(reply) | Respond(reply) if not isinstance(reply, Reply):
             return f"no reply but {reply!r:.40}"
         case Send(line) if not is_line(line):
+            return f"no command line but {line!r:.40}"
+        case Repeat(line) if line != "" and not is_line(line):
             return f"no command line but {line!r:.40}"
         case Blob(data) if not (isinstance(data, bytes) and data):
             return f"no octets but {data!r:.40}"

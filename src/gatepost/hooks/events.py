@@ -50,6 +50,8 @@ class Turn:
     said: str | None = None
     is_open: bool = True
     prepared: Awaitable[Any] | None = None
+    is_shadow: bool = False
+    """Nobody obeys this binding: what it shares with others must stay as it is."""
 
     def record(self, edit: Edit) -> None:
         """Remember an edit; EventClosed once the turn is over."""

@@ -159,9 +159,12 @@ class OutCommand(Conversing):
 
     name: ClassVar[str] = "out-command"
     phase: str = ""
-    """What the command is for, whatever its line says: hello, tls, auth, sender, recipient, data, quit."""
+    """What the command is for, whatever its line says: hello, tls, auth, introduction, reset, sender, recipient, data,
+    content (BDAT), quit."""
     recipient: Rcpt | None = None
     """The recipient concerned, at RCPT."""
+    number: int = 0
+    """Which question about a command of this session it is, from 1."""
 
 
 @dataclass(eq=False)
@@ -172,9 +175,14 @@ class OutReply(Conversing):
 
     name: ClassVar[str] = "out-reply"
     phase: str = ""
-    """What it answers: greeting, hello, tls, auth, sender, recipient, data, content, end of data, quit."""
+    """What it answers: greeting, hello, tls, auth, introduction, reset, sender, recipient, data, content, end of data,
+    quit; extra line, which a plugin has said first (`repeat`)."""
     recipient: Rcpt | None = None
     """The recipient concerned, if it is about one."""
+    number: int = 0
+    """Which reply of this session it is, from 1."""
+    pipelined: bool = False
+    """Whether other commands are under way already, so that this one can't be repeated."""
 
 
 def _server(text: str) -> tuple[str, int | None]:

@@ -119,8 +119,8 @@ def plain_verdict(verdict: Verdict) -> dict[str, Any]:
             return {"say": "skip"}
         case Blob(data):
             return {"say": "blob", "data": data}
-        case Repeat():
-            return {"say": "repeat"}
+        case Repeat(line):
+            return {"say": "repeat", "line": line} if line else {"say": "repeat"}
         case Jump(to):
             return {"say": "jump", "to": to.value}
         case Fail(reply) | EndSession(reply):
@@ -167,6 +167,8 @@ def read_verdict(data: object) -> Verdict:
             return Skip()
         case {"say": "blob", "data": bytes(data)}:
             return Blob(data)
+        case {"say": "repeat", "line": str(line)}:
+            return Repeat(line)
         case {"say": "repeat"}:
             return Repeat()
         case {"say": "jump", "to": "message" | "data" | "quit" as to}:

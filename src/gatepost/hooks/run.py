@@ -222,7 +222,7 @@ class Run(Weighing):
     def _begin_shadow(self, binding: Binding, subjects: Sequence[Recipient], now: float) -> None:
         """Asked beside the session about this very moment, so that its time costs nobody anything."""
         timeout = binding.timeout or self._d.budget(self.question.stage)
-        turn = stages.Turn(binding.properties, now + timeout, self._d.monotonic)
+        turn = stages.Turn(binding.properties, now + timeout, self._d.monotonic, is_shadow=True)
         turn.prepared = preparation = None if self._prepared is None else self._prepared.pop(id(binding), None)
         event = self._event(turn, binding, tuple(subjects))
         if event.transaction is not None:

@@ -149,7 +149,13 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Say the command once more if it is refused; the question comes again with it, at most ten times."""
+    """Say the command once more if it is refused; the question comes again with it, at most ten times.
+
+    With a line of its own that is said first, in any case, and then the question about the command comes again; what is
+    answered to the line counts for nothing, but 421 and 3xx end the session.
+    """
+
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +265,13 @@ def send_octets(data: bytes) -> Blob:
     return Blob(data)
 
 
-def repeat() -> Repeat:
-    """Say the command once more, should it be refused."""
-    return Repeat()
+def repeat(line: str = "") -> Repeat:
+    """Say the command once more, should it be refused; or say this line first, and be asked about the command again.
+    ValueError for what isn't one line.
+    """
+    if line and not is_line(line):
+        raise ValueError("a command is one line, without control characters")
+    return Repeat(line)
 
 
 def jump(to: Literal["message", "data", "quit"]) -> Jump:

@@ -53,6 +53,7 @@ STEPS: dict[Kind, Step] = {
     Kind.LEAVE_OUT: LeaveOut(),
     Kind.OCTETS: SendOctets(b"NOOP octets\r\n"),
     Kind.AGAIN: AskAgain(),
+    Kind.AGAIN_AFTER: AskAgain("NOOP first"),
     Kind.JUMP_DATA: JumpTo(Phase.DATA),
     Kind.JUMP_SENDER: JumpTo(Phase.SENDER),
     Kind.JUMP_QUIT: JumpTo(Phase.QUIT),
@@ -149,6 +150,8 @@ class Play:
 def reach(when: Moment, phase: Phase) -> tuple[Play, Question]:
     """A session that stands still at a question, of three recipients where it is about a message."""
     asks = Asks(commands=ALL) if when is Moment.COMMAND else Asks(replies=True)
+    if phase is Phase.EXTRA:
+        asks = Asks(commands=ALL, replies=True)
     three = message("a@y.example", "b@y.example", "c@y.example", size=10)
     if phase is Phase.CONTENT:
         play = Play(asks, "250-mx\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-BINARYMIME")
@@ -168,6 +171,10 @@ def reach(when: Moment, phase: Phase) -> tuple[Play, Question]:
             client.introduce({"NAME": "x.example"})
         case Phase.QUIT:
             client.quit()
+        case Phase.EXTRA:
+            client.send(three)
+            play.go_to(Moment.COMMAND, Phase.SENDER)
+            client.go(AskAgain("NOOP aside"))
         case Phase.RESET:
             client.send(Transaction(Path.parse("a@b.example"), (recipient("p@y.example"),), 0, purpose=Purpose.PROBE))
             play.finish()
@@ -215,6 +222,10 @@ def _check_command(play: Play, question: Question, effect: Effect, step: Step, s
         case Effect.SEND_TWICE:
             assert said[0] == shown
             assert (said[1:2] == [shown]) == (phase not in (Phase.SENDER, Phase.RECIPIENT, Phase.DATA))
+        case Effect.SEND_FIRST:
+            assert said[0] == "NOOP first"
+            assert said[1].partition(" ")[0] == shown.partition(" ")[0]
+            assert said.count("NOOP first") == 1
         case Effect.SKIP:
             assert shown not in said
             assert not any(isinstance(event, Unwelcome) for event in events)
@@ -284,6 +295,8 @@ def _check_reply(play: Play, question: Question, effect: Effect, step: Step, sen
             assert not any(isinstance(event, ProtocolError | Unwelcome) for event in events)
         case Effect.REPEAT:
             assert (said[:1] == [question.line]) == (not is_taken and not awaits_more)
+        case Effect.REPEAT_AFTER:
+            assert (said[:2] == ["NOOP first", question.line]) == (not is_taken and not awaits_more)
         case Effect.ANSWER:
             assert (said[:1] == ["NOOP octets"]) == (not is_taken and not awaits_more)
         case Effect.OVERRULE if phase in (Phase.END_OF_DATA, Phase.CONTENT):
@@ -296,7 +309,7 @@ def _check_reply(play: Play, question: Question, effect: Effect, step: Step, sen
                 "RCPT TO:<b@y.example>",
                 "RCPT TO:<c@y.example>",
             ]
-        case Effect.OVERRULE if phase in (Phase.RESET, Phase.SENDER, Phase.DATA):
+        case Effect.OVERRULE if phase in (Phase.RESET, Phase.SENDER, Phase.DATA, Phase.EXTRA):
             assert {(r, ours) for _, r, _, ours in play.results} == {(NO, True)}
             assert (play.client.state is State.CLOSED) == (phase is Phase.DATA)
             assert said == []
@@ -322,6 +335,6 @@ def _check_reply(play: Play, question: Question, effect: Effect, step: Step, sen
 
 
 def test_the_table_has_every_phase_that_has_a_command_or_a_reply() -> None:
-    silent = {(Moment.COMMAND, p) for p in (Phase.CONNECT, Phase.GREETING, Phase.END_OF_DATA)}
+    silent = {(Moment.COMMAND, p) for p in (Phase.CONNECT, Phase.GREETING, Phase.END_OF_DATA, Phase.EXTRA)}
     silent.add((Moment.REPLY, Phase.CONNECT))
     assert set(EFFECTS) == {(when, phase) for when in Moment for phase in Phase} - silent

@@ -157,7 +157,7 @@ class Client(Session):
                     self._stop_content(reply)
             case Asked.END:
                 self._hear_end(reply, at)
-            case Asked.NOTHING:
+            case Asked.NOTHING | Asked.EXTRA:
                 pass
             case Asked.GREETING | Asked.HELLO | Asked.STARTTLS | Asked.AUTH | Asked.INTRODUCTION | Asked.QUIT:
                 super()._answer(reply, heard)
@@ -329,6 +329,16 @@ class Client(Session):
 
     def _recipient(self, at: int) -> Recipient | None:
         return None if at < 0 or self._transaction is None else self._transaction.recipient(at)
+
+    def _is_moot(self, due: Command) -> bool:
+        opened = self._transaction
+        if opened is None:
+            return False
+        if due[1] is Asked.RECIPIENT:
+            return opened.has_outcome(due[2])
+        if due[1] in (Asked.DATA, Asked.CHUNK):
+            return opened.is_settled or not opened.has_takers
+        return opened.is_settled
 
     def _note_unheeded(self, reply: Reply, heard: Command) -> None:
         opened = self._transaction

@@ -15,6 +15,7 @@ from gatepost.model import Recipient, Reply
 from gatepost.wire.smtp.client_envelope import command
 from gatepost.wire.smtp.client_events import (
     LEFT_OUT,
+    AskAgain,
     Asks,
     CommandDue,
     EndSession,
@@ -46,6 +47,7 @@ class Asking(ABC):
         self._reply = LEFT_OUT  # what was heard, where it is about a reply
         self._again = 0  # how often the present command has gone once more
         self._twice: Command | None = None  # the command under way that is due again after its reply
+        self._behind: Command = self._held  # what is due again after the extra line under way
         self._is_barred = False  # nothing may follow what is under way, before its reply
         self._auth_line = ""
         self._events: deque[Event] = deque()
@@ -87,8 +89,11 @@ class Asking(ABC):
         """Let a reply count, or ask about it first."""
         if self._asks_replies and heard[1] not in _UNASKED:
             self._held, self._reply = heard, reply
-            self._question = ReplyHeard(heard[1].question, self._line(heard), self._recipient(heard[2]), reply)
+            line, is_pipelined = self._line(heard), bool(self._waiting)
+            self._question = ReplyHeard(heard[1].question, line, self._recipient(heard[2]), reply, is_pipelined)
             self._events.append(self._question)
+        elif heard[1] is Asked.EXTRA:
+            self._go_back(reply, heard)
         elif self._twice is heard:
             self._repeat(reply, heard)
         else:
@@ -107,11 +112,16 @@ class Asking(ABC):
                     self._twice = due
                 self._is_barred = True
                 self._send_due(due)
+            case Effect.SEND_FIRST:
+                if self._again < MAX_AGAIN:
+                    self._say_first(step, due)
+                else:
+                    self._send_due(due)
             case Effect.SEND_OTHER if isinstance(step, SendOctets):
                 self._taint()
                 self._is_barred = True
                 self._out.append(step.data)
-                self._waiting.append(due)
+                self._waiting.append((step.data, due[1], due[2]) if _is_line(step.data) else due)
             case Effect.SEND_OTHER:
                 assert isinstance(step, Go)
                 assert step.line is not None
@@ -127,7 +137,7 @@ class Asking(ABC):
                 self._end_message(LEFT_OUT, question.phase)
             case Effect.FINISH:
                 self._end_session(step.reply if isinstance(step, EndSession) else LEFT_OUT, question.phase)
-            case Effect.HEED | Effect.REPEAT | Effect.ANSWER | Effect.OVERRULE:
+            case Effect.HEED | Effect.REPEAT | Effect.REPEAT_AFTER | Effect.ANSWER | Effect.OVERRULE:
                 raise AssertionError(what)
             case _:
                 assert_never(what)
@@ -138,9 +148,15 @@ class Asking(ABC):
 
     def _go_after(self, what: Effect, step: Step) -> None:
         reply, heard = self._reply, self._held
+        if heard[1] is Asked.EXTRA:
+            self._go_after_extra(what, step, reply, heard)
+            return
         can_go_back = not self._waiting and self._again < MAX_AGAIN and self._may_repeat(reply, heard)
         if what is Effect.REPEAT and can_go_back:
             self._repeat(reply, heard)
+        elif what is Effect.REPEAT_AFTER and can_go_back:
+            self._note_unheeded(reply, heard)
+            self._say_first(step, heard)
         elif what is Effect.ANSWER and can_go_back:
             assert isinstance(step, SendOctets)
             self._again += 1
@@ -164,6 +180,45 @@ class Asking(ABC):
                     self._end_after(what, step.reply if isinstance(step, EndSession) else LEFT_OUT, reply, heard)
                 case _:
                     self._heed(reply, heard)
+
+    def _go_after_extra(self, what: Effect, step: Step, reply: Reply, heard: Command) -> None:
+        """The command behind the line is due again, or has become of it what is said."""
+        due = self._behind
+        if what is Effect.HEED:
+            self._go_back(reply, heard)
+            return
+        self._again = 0
+        self._is_barred = False
+        if self._breaks_off(reply, heard):
+            return
+        if isinstance(step, GiveUp) and due[1] is not Asked.QUIT:
+            self._refuse(step.reply, due)
+        else:
+            self._end_session(step.reply if isinstance(step, EndSession) else LEFT_OUT, due[1].question)
+        self._go_on()
+
+    def _go_back(self, reply: Reply, heard: Command) -> None:
+        """After an extra line: what it was said before is due again, unless nothing would come of it any more."""
+        due = self._behind
+        if self._breaks_off(reply, heard):
+            return
+        if self._is_moot(due):
+            self._again = 0
+            self._is_barred = False
+            self._go_on()
+        else:
+            self._issue(due)
+
+    def _say_first(self, step: Step, due: Command) -> None:
+        assert isinstance(step, AskAgain)
+        assert step.line is not None
+        self._twice = None
+        self._again += 1
+        self._taint()
+        self._is_barred = True
+        self._behind = due
+        self._out.append(line := command(step.line))
+        self._waiting.append((line, Asked.EXTRA, due[2]))
 
     def _send_due(self, due: Command) -> None:
         self._out.append(due[0])
@@ -195,6 +250,14 @@ class Asking(ABC):
     @abstractmethod
     def _heed(self, reply: Reply, heard: Command) -> None:
         """The reply counts."""
+
+    @abstractmethod
+    def _breaks_off(self, reply: Reply, heard: Command) -> bool:
+        """Whether the session ended because of the reply, whatever it was about."""
+
+    @abstractmethod
+    def _is_moot(self, due: Command) -> bool:
+        """Whether what was answered meanwhile leaves nothing to say the command for."""
 
     @abstractmethod
     def _overrule(self, given: Reply, reply: Reply, heard: Command) -> None:
@@ -239,3 +302,12 @@ class Asking(ABC):
     @abstractmethod
     def _go_on(self) -> None:
         """Send what may be sent; end a transaction that is through."""
+
+
+def _is_line(data: bytes) -> bool:
+    """Whether octets sent in place of a command are one."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return False
+    return text.endswith("\r\n") and text[:-2].isprintable()

@@ -71,6 +71,7 @@ class Phase(Enum):
     CONTENT = "content"
     END_OF_DATA = "end of data"
     QUIT = "quit"
+    EXTRA = "extra line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,12 +328,15 @@ class CommandDue:
 
 @dataclass(frozen=True, slots=True)
 class ReplyHeard:
-    """A question: the server said this to that line ("" for its greeting). Answer it with `go()`."""
+    """A question: the server said this to that line ("" for its greeting). Answer it with `go()`. `is_pipelined`: other
+    commands are under way behind it, so that nothing that goes back counts.
+    """
 
     phase: Phase
     line: str
     recipient: Recipient | None
     reply: Reply
+    is_pipelined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +360,13 @@ class SendOctets:
 
 @dataclass(frozen=True, slots=True)
 class AskAgain:
-    """The command goes once more: at once after this reply, or after the reply to the command now due."""
+    """The command goes once more: at once after this reply, or after the reply to the command now due.
+
+    With a line (without CRLF), that is said first, and then the command is due again, whatever was answered but 421 and
+    3xx, which end the session. The question about that answer names the phase EXTRA.
+    """
+
+    line: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,6 @@ class Session(Asking):
             self._go_on()
 
     def _breaks_off(self, reply: Reply, heard: Command) -> bool:
-        """Whether the session ended because of the reply, whatever it was about."""
         asked = heard[1]
         if reply.code == 421 and self._state is not State.QUIT:  # rfc5321#3.8: at any time, then the end
             if self._state in (State.GREETING, State.HELLO):
@@ -380,6 +379,9 @@ class Session(Asking):
 
     def _recipient(self, at: int) -> Recipient | None:
         return None
+
+    def _is_moot(self, due: Command) -> bool:
+        return False
 
     def _note_unheeded(self, reply: Reply, heard: Command) -> None:
         return

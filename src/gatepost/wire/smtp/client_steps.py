@@ -44,6 +44,7 @@ class Kind(Enum):
     LEAVE_OUT = "leave out"
     OCTETS = "send octets"
     AGAIN = "ask again"
+    AGAIN_AFTER = "ask again, after a line"
     JUMP_DATA = "jump to data"
     JUMP_SENDER = "jump to sender"
     JUMP_QUIT = "jump to quit"
@@ -57,10 +58,12 @@ class Effect(Enum):
     SEND = "the command is sent"
     SEND_OTHER = "this is sent in its place"
     SEND_TWICE = "the command is sent, and due again where the server has not taken it"
+    SEND_FIRST = "the line is sent, and after its reply the command is due again"
     SKIP = "the command isn't sent, and not missed"
     REFUSE = "the command isn't sent, and counts as refused"
     HEED = "the reply counts"
     REPEAT = "the reply doesn't count, the command is due again"
+    REPEAT_AFTER = "the reply doesn't count, the line is sent, and after its reply the command is due again"
     ANSWER = "the reply doesn't count, the octets are sent and the next reply counts"
     OVERRULE = "the reply given counts instead, unless the server has the message"
     REST_LEFT_OUT = "no more recipients, if there is one already"
@@ -73,13 +76,14 @@ _COMMAND = {
     Kind.GO: Effect.SEND,
     Kind.CHANGE: Effect.SEND_OTHER,
     Kind.OCTETS: Effect.SEND_OTHER,
+    Kind.AGAIN_AFTER: Effect.SEND_FIRST,
     Kind.GIVE_UP: Effect.REFUSE,
     Kind.JUMP_QUIT: Effect.FINISH,
     Kind.END: Effect.FINISH,
 }
 _TWICE = {Kind.AGAIN: Effect.SEND_TWICE}
 _REPLY = {Kind.GO: Effect.HEED, **_WHATEVER}
-_BACK = {Kind.AGAIN: Effect.REPEAT, Kind.OCTETS: Effect.ANSWER}
+_BACK = {Kind.AGAIN: Effect.REPEAT, Kind.AGAIN_AFTER: Effect.REPEAT_AFTER, Kind.OCTETS: Effect.ANSWER}
 _NO_MORE = {Kind.JUMP_SENDER: Effect.MESSAGE_LEFT_OUT}
 _LEAVE_OUT = {Kind.LEAVE_OUT: Effect.REFUSE}
 
@@ -101,6 +105,7 @@ EFFECTS: Mapping[tuple[Moment, Phase], Mapping[Kind, Effect]] = {
     # BDAT says how long its chunk is: it goes as it is or not at all
     (Moment.COMMAND, Phase.CONTENT): {
         Kind.GO: Effect.SEND,
+        Kind.AGAIN_AFTER: Effect.SEND_FIRST,
         Kind.GIVE_UP: Effect.REFUSE,
         Kind.JUMP_QUIT: Effect.FINISH,
         Kind.END: Effect.FINISH,
@@ -111,6 +116,7 @@ EFFECTS: Mapping[tuple[Moment, Phase], Mapping[Kind, Effect]] = {
         Kind.GO: Effect.SEND,
         Kind.CHANGE: Effect.SEND_OTHER,
         Kind.OCTETS: Effect.SEND_OTHER,
+        Kind.AGAIN_AFTER: Effect.SEND_FIRST,
         Kind.LEAVE_OUT: Effect.FINISH,
         Kind.JUMP_QUIT: Effect.SEND,
         Kind.END: Effect.FINISH,
@@ -126,13 +132,14 @@ EFFECTS: Mapping[tuple[Moment, Phase], Mapping[Kind, Effect]] = {
     (Moment.REPLY, Phase.DATA): {**_REPLY, **_BACK, **_NO_MORE},
     (Moment.REPLY, Phase.CONTENT): _REPLY,
     (Moment.REPLY, Phase.END_OF_DATA): _REPLY,
+    (Moment.REPLY, Phase.EXTRA): _REPLY,
     (Moment.REPLY, Phase.QUIT): {Kind.GO: Effect.HEED, Kind.JUMP_QUIT: Effect.HEED, Kind.END: Effect.HEED},
 }
 """What each step does to each question; a step that isn't there is refused.
 
 What can't be taken back isn't: after a 421 the session ends, a sender or recipient that was taken isn't said again, a
 message that was taken is taken, and where the server awaits a handshake or content, any step but Go drops the
-connection.
+connection. The reply to an extra line counts for nothing; what is given instead of it is for the command that is due.
 """
 
 _JUMPS = {Phase.DATA: Kind.JUMP_DATA, Phase.SENDER: Kind.JUMP_SENDER, Phase.QUIT: Kind.JUMP_QUIT}
@@ -150,7 +157,7 @@ def complaint(question: Question, step: Step) -> str | None:
         return f"{step!r} has no meaning at {question.phase.value} ({moment(question).value})"
     if isinstance(step, SendOctets) and not 0 < len(step.data) <= MAX_OCTETS:
         return f"octets instead of a command are 1 to {MAX_OCTETS}"
-    if isinstance(step, Go) and step.line is not None:
+    if isinstance(step, Go | AskAgain) and step.line is not None:
         if not step.line or any(c in step.line for c in "\r\n\0"):
             return "a command line is not empty and can't hold CR, LF or NUL"
         if not _fits(step.line):
@@ -186,8 +193,10 @@ def _kind(step: Step) -> Kind | None:
             return Kind.LEAVE_OUT
         case SendOctets():
             return Kind.OCTETS
-        case AskAgain():
+        case AskAgain(None):
             return Kind.AGAIN
+        case AskAgain():
+            return Kind.AGAIN_AFTER
         case JumpTo(phase):
             return _JUMPS.get(phase)
         case GiveUp():

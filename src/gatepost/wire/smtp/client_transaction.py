@@ -37,6 +37,7 @@ class Asked(Enum):
     DATA = Phase.DATA
     CHUNK = Phase.CONTENT
     END = Phase.END_OF_DATA
+    EXTRA = Phase.EXTRA
     NOTHING = "nothing"  # a lone dot after a 354 that should have been a refusal
     QUIT = Phase.QUIT
 
@@ -183,6 +184,10 @@ class OpenTransaction:
             self.settle(LEFT_OUT, Phase.RECIPIENT, is_ours=True)
             return []
         return [line for line in self.lines if line[2] < 0 or self._outcomes[line[2]] is None]
+
+    def has_outcome(self, at: int) -> bool:
+        """Whether the recipient at a place has one."""
+        return self._outcomes[at] is not None
 
     @property
     def is_settled(self) -> bool:
