@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "reload": "gatepost.app.cli.reload",
     "send": "gatepost.app.cli.send",
     "try": "gatepost.app.cli.try_",
+    "test": "gatepost.app.cli.test",
     "explain": "gatepost.app.cli.explain",
     "trace": "gatepost.app.cli.trace",
     "queue": "gatepost.app.cli.queue",

@@ -5,7 +5,7 @@ against an arena: a service over TCP, or a server in memory.
 """
 
 from gatepost.testing.chaos.lines import Arena, Line, MemoryArena, TcpArena, Wrong
-from gatepost.testing.chaos.playing import Finding, Report, play, run
+from gatepost.testing.chaos.playing import Finding, Report, expected_with, play, run, run_with
 from gatepost.testing.chaos.steps import Handshake, HangUp, Hear, Send, Session, Shut, Step
 from gatepost.testing.chaos.walk import EDITION, generate
 from gatepost.testing.chaos.watch import Expected, Mode, Watch
@@ -13,5 +13,6 @@ from gatepost.testing.chaos.words import Knobs
 
 __all__ = [
     "EDITION", "Arena", "Expected", "Finding", "Handshake", "HangUp", "Hear", "Knobs", "Line", "MemoryArena", "Mode",
-    "Report", "Send", "Session", "Shut", "Step", "TcpArena", "Watch", "Wrong", "generate", "play", "run",
+    "Report", "Send", "Session", "Shut", "Step", "TcpArena", "Watch", "Wrong", "expected_with",
+    "generate", "play", "run", "run_with",
 ]  # fmt: skip

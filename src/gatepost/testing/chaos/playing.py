@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from gatepost.testing.chaos.lines import Arena, Line, Wrong
+from gatepost.hooks.stages import Command, Replying
+from gatepost.plugins.loaded import Loaded
+from gatepost.testing.chaos.lines import Arena, Line, MemoryArena, Wrong
 from gatepost.testing.chaos.steps import Handshake, HangUp, Hear, Send, Session, Shut
 from gatepost.testing.chaos.walk import EDITION, generate
 from gatepost.testing.chaos.watch import Expected, Mode, Watch
 from gatepost.testing.chaos.words import Knobs
+from gatepost.testing.rig import Rig
 
 KEPT = 50
 _SEPARATE = 3
@@ -268,3 +272,28 @@ async def run(
     await work.check_plain()
     report.seconds = time.monotonic() - began
     return report
+
+
+async def run_with(plugins: Sequence[Loaded], *, expected: Expected | None = None, **words: Any) -> Report:
+    """As run, against a server in memory that has these plugins; they are closed with it.
+
+    What is expected of the server depends on them if it isn't given: a plugin asked about commands or replies may
+    answer in the server's place. Notes what went wrong while they were closed.
+    """
+    rig = Rig(plugins)
+    errors: list[Exception] = []
+    try:
+        await rig.open()
+        report = await run(MemoryArena(rig), expected=expected or expected_with(plugins, words.get("knobs")), **words)
+    finally:
+        errors += await rig.close()
+    for error in errors:
+        report.add(Finding(-1, -1, "plugin", f"closing: {error!r}", ""), f"plugin: closing: {error!r}"[:160])
+    return report
+
+
+def expected_with(plugins: Sequence[Loaded], knobs: Knobs | None = None) -> Expected:
+    """What must hold in a server with these plugins."""
+    stages = {binding.stage for plugin in plugins for binding in plugin.bindings}
+    verbs = frozenset(verb.upper().encode() for verb in (knobs.verbs if knobs else ()))
+    return Expected(by_the_book=not stages & {Command, Replying}, accepts=not stages, verbs=verbs)
