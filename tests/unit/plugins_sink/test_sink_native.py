@@ -451,7 +451,11 @@ async def test_what_is_no_inbound_session_has_an_id_of_its_own(load):
 
 async def test_what_the_host_is_told(load, library, tmp_path):
     heard = tmp_path / "load"
-    properties = {"greeting": "hi", "limit": -5, "strict": True, "share": 0.5}
+
+    class Written(str):
+        """As settings give a text, with the place where it stands."""
+
+    properties = {"greeting": Written("hi"), "limit": -5, "strict": True, "share": 0.5}
     sink = await load(
         loads=f"open({str(heard)!r}, 'w').write(repr(load)); loaded()",
         options=SinkOptions(cls=CLSID.lower(), threads=3),

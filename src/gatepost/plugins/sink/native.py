@@ -214,19 +214,17 @@ def _told(options: SinkOptions, properties: Mapping[str, object], threads: int) 
         )
     if not 1 <= threads <= MOST_THREADS:
         raise PluginError(f"threads is from 1 to {MOST_THREADS}")
-    for key, value in properties.items():
-        _check_property(key, value)
     return {
         "threads": threads,
-        "class": cls.upper() if cls.startswith("{") else cls,
-        "create": options.create,
+        "class": cls.upper() if cls.startswith("{") else str(cls),
+        "create": str(options.create),
         "register": options.create == "com" and options.register,
-        "sink_properties": dict(properties),
+        "sink_properties": {str(key): _plain(key, value) for key, value in properties.items()},
     }
 
 
-def _check_property(key: str, value: object) -> None:
-    """PluginError for what a property bag of COM doesn't hold."""
+def _plain(key: str, value: object) -> str | int | float:
+    """The value without what settings know of it. PluginError for what a property bag of COM doesn't hold."""
     if not key or "\0" in key:
         raise PluginError(f"a property's name is a text without NUL, not {key!r}")
     if not isinstance(value, str | int | float):
@@ -238,3 +236,4 @@ def _check_property(key: str, value: object) -> None:
         raise PluginError(f'property "{key}" = {value} has more than 32 bits')
     if isinstance(value, str) and "\0" in value:
         raise PluginError(f'property "{key}" has a NUL in it')
+    return str(value) if isinstance(value, str) else value
