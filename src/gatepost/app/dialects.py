@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path as File
+from types import MappingProxyType
 from typing import Any
 
+from gatepost.app.bindings_instances import keep_to_instance
 from gatepost.app.settings.plugins import Binding as Asked
 from gatepost.app.settings.plugins import Plugin
 from gatepost.plugins.host.launching import DIRECTLY, Starter
@@ -34,18 +36,19 @@ async def load_plugins(
     data: File | None = None,
     message_size: int = 0,
     starter_for: StarterFor = only_as_ourselves,
+    instances: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Loaded]:
     """The plugins that settings name, in their order. PluginError says which can't be used, and why.
 
     Those with processes have them from now on, so all have to be closed. `scratch`: where their content travels;
     `data`: the server's folder, where Wine is kept if its user has no home; `message_size`: the most octets of a
-    message they may rewrite, 0 for no limit.
+    message they may rewrite, 0 for no limit; `instances`: the listeners' numbers, by name.
     """
     loaded: list[Loaded] = []
     try:
         for plugin in wanted:
             if plugin.enabled:
-                loaded.append(await _load(plugin, scratch, data, message_size, starter_for))
+                loaded.append(await _load(plugin, scratch, data, message_size, starter_for, instances))
     except BaseException:
         for one in reversed(loaded):
             await one.close()
@@ -54,7 +57,12 @@ async def load_plugins(
 
 
 async def _load(
-    plugin: Plugin, scratch: File | None, data: File | None, message_size: int, starter_for: StarterFor
+    plugin: Plugin,
+    scratch: File | None,
+    data: File | None,
+    message_size: int,
+    starter_for: StarterFor,
+    instances: Mapping[str, int],
 ) -> Loaded:
     wishes = [_wish(plugin, asked) for asked in plugin.asked]
     if plugin.dialect == "python" and not plugin.isolate:
@@ -81,7 +89,7 @@ async def _load(
         case "program":
             return await _program(plugin, words)
         case "sink":
-            raise PluginError(f'plugin "{plugin.name}": event sinks can\'t be loaded yet')
+            return await _sink(plugin, words, data, message_size, instances)
 
 
 async def _isolated(plugin: Plugin, words: dict[str, Any]) -> Loaded:
@@ -121,6 +129,27 @@ async def _program(plugin: Plugin, words: dict[str, Any]) -> Loaded:
 
     options = None if plugin.program is None else plugin.program.made()
     return await load_program(plugin.source, options=options, env=plugin.environment, **words)
+
+
+async def _sink(
+    plugin: Plugin, words: dict[str, Any], data: File | None, message_size: int, instances: Mapping[str, int]
+) -> Loaded:
+    from gatepost.plugins.sink.loading import load_sink
+    from gatepost.plugins.sink.options import SinkOptions
+
+    options = SinkOptions() if plugin.sink is None else plugin.sink.made()
+    words |= {"message_size": message_size, "instances": instances}
+    if plugin.isolate:  # a library
+        words["windows"] = None if plugin.windows is None else plugin.windows.made()
+        words |= {"env": plugin.environment, "prefixes": wine_prefixes(plugin.user, data)}
+    loaded = await load_sink(plugin.source, properties=plugin.properties, options=options, **words)
+    if options.instance and instances:
+        try:
+            keep_to_instance(loaded, options.instance, instances)
+        except PluginError:
+            await loaded.close()
+            raise
+    return loaded
 
 
 def _wish(plugin: Plugin, asked: Asked) -> Wish:

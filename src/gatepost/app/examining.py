@@ -165,9 +165,6 @@ def _named(found: Examination, library: Library) -> None:
         marks = ", ".join(names[0] for names in MARKS.values())
         mend = 'if its function has another name: dialect = "indimail", indimail = { symbol = "…" }'
         found.hindrances.append(Hindrance(f"it exports none of {marks}, so nobody could call it", mend))
-    elif dialect == "sink":
-        found.dialect, found.why = dialect, "it exports DllGetClassObject"
-        found.hindrances.append(Hindrance("event sinks aren't in this version"))
     else:
         found.why = f"it exports {next(mark for mark in MARKS[dialect] if mark in library.exports)}"
         found.dialect = "indimail" if dialect == "indimail-queue" else dialect

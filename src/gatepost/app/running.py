@@ -22,6 +22,7 @@ from gatepost.admin.desk import Action, Desk
 from gatepost.admin.destinations import DestinationsDesk
 from gatepost.admin.queue import ActionError, Queue
 from gatepost.app.banner import Facts, banner
+from gatepost.app.bindings_listing import with_origins
 from gatepost.app.control import ControlServer
 from gatepost.app.inspection import plugin_facts, told_plugins, worker_facts
 from gatepost.app.listening import Sockets
@@ -101,7 +102,8 @@ class Single:
         return {**worker_facts(self.worker), "workers": 1, "uptime_s": round(time.time() - self._began, 1)}
 
     async def plugins(self) -> list[dict[str, Any]]:
-        return plugin_facts(self.worker.generation.plugins, self.worker.settings)
+        settings = self.worker.settings
+        return with_origins(plugin_facts(self.worker.generation.plugins, settings), settings)
 
     async def _told_plugins(self) -> list[dict[str, Any]]:
         plugins = await self.plugins()

@@ -19,6 +19,7 @@ from typing import Any
 from gatepost.admin.desk import Action, Desk, read_number
 from gatepost.admin.destinations import ROWS, merged
 from gatepost.admin.queue import PAGE, ActionError
+from gatepost.app.bindings_listing import with_origins
 from gatepost.app.channel import Gone
 from gatepost.app.child import STUCK_S, Child
 from gatepost.app.control import ControlServer
@@ -173,7 +174,7 @@ class Supervisor:
                 told: list[dict[str, Any]] = await child.ask("plugin.list")
             except Gone:
                 continue
-            return told
+            return with_origins(told, self._settings)
         raise ActionError("all workers are starting again", "try again")
 
     async def reload(self) -> str:

@@ -22,6 +22,7 @@ from gatepost.app.next_server import CallAhead, HandOvers
 from gatepost.app.observing import Say, session_facts
 from gatepost.app.ourselves import resolver
 from gatepost.app.reloading import check_reloadable
+from gatepost.app.settings.bindings import instances
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.app.stores import Stores
 from gatepost.net import Stream, listen
@@ -148,6 +149,7 @@ class Worker:
             data=settings.data,
             message_size=settings.limits.message_size,
             starter_for=self._starters.of,
+            instances=instances(settings),
         )
         try:
             if settings.dkim:

@@ -74,6 +74,6 @@ def test_plugins_with_users_are_tried_as_a_server_would(here):
     with Path("gatepost.toml").open("a") as file:
         file.write('[[plugin]]\nsource = "cat"\ndialect = "program"\nuser = "nobody"\n')
     assert "plugins      cat\n" in gatepost("check").stdout
-    assert gatepost("plugin", "list").stdout.startswith("cat  program  cat\n")
+    assert gatepost("plugin", "list").stdout.startswith("cat  program  cat  gatepost.toml:")
     Path("gatepost.toml").write_text(Path("gatepost.toml").read_text().replace('user = "nobody"', 'user = "no-such"'))
     assert 'plugins      FAILED: plugin "cat": there is no user "no-such"' in gatepost("check").stdout

@@ -83,7 +83,7 @@ def test_plugins_of_the_settings_are_listed_without_a_server(
     (tmp_path / "gatepost.toml").write_text('[[plugin]]\nsource = "p.py"\n')
     assert main(["plugin", "list"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "p  python  p.py",
+        "p  python  p.py  gatepost.toml:1",
         "  recipient     7  30s, else tempfail  rcpt to=*@example.org",
         "  message   24575  5s, else tempfail, always",
     ]

@@ -325,9 +325,11 @@ async def _accepts_everything(settings: Settings, route: Route, domain: str) -> 
 async def _plugins(settings: Settings) -> list[Look]:
     """Loads each plugin as a server would; none is opened."""
     from gatepost.app.dialects import load_plugins
+    from gatepost.app.settings.bindings import instances
     from gatepost.plugins.host.launched import Starters
     from gatepost.plugins.loaded import PluginError
 
+    numbers = instances(settings)
     names: list[str] = []
     others: list[Look] = []
     starters = Starters()
@@ -336,7 +338,7 @@ async def _plugins(settings: Settings) -> list[Look]:
             others.append(Look("plugins", "warning", f"{plugin.name} not tried: only root can run it as {plugin.user}"))
             continue
         try:
-            for loaded in await load_plugins([plugin], starter_for=starters.of):
+            for loaded in await load_plugins([plugin], starter_for=starters.of, instances=numbers):
                 await loaded.close()
                 names.append(loaded.name)
         except PluginError as error:

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "queue": "gatepost.app.cli.queue",
     "user": "gatepost.app.cli.user",
     "plugin": "gatepost.app.cli.plugin",
+    "binding": "gatepost.app.cli.binding",
     "dns": "gatepost.app.cli.dns",
     "config": "gatepost.app.cli.config",
     "version": "gatepost.app.cli.version",

@@ -101,15 +101,18 @@ def _of_settings(settings: Settings) -> list[dict[str, Any]]:
 
 
 async def _facts(settings: Settings) -> list[dict[str, Any]]:
+    from gatepost.app.bindings_listing import with_origins
     from gatepost.app.dialects import load_plugins
     from gatepost.app.inspection import plugin_facts
+    from gatepost.app.settings.bindings import instances
     from gatepost.plugins.host.launched import Starters
 
     starters = Starters()
     try:
-        loaded = await load_plugins(settings.plugin, starter_for=starters.of)
+        numbers = instances(settings)
+        loaded = await load_plugins(settings.plugin, starter_for=starters.of, instances=numbers)
         try:
-            return plugin_facts(loaded, settings)
+            return with_origins(plugin_facts(loaded, settings), settings)
         finally:
             for plugin in loaded:
                 await plugin.close()
@@ -118,7 +121,10 @@ async def _facts(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _lines(plugin: Mapping[str, Any]) -> list[str]:
-    lines = [f"{plugin['name']}  {plugin['dialect']}  {plugin['source']}"]
+    head = [plugin["name"], plugin["dialect"], plugin["source"]]
+    if plugin.get("instance"):
+        head.append(f"instance {plugin['instance']} ({plugin['listener']})")
+    lines = ["  ".join([*head, plugin.get("origin", "")]).rstrip()]
     for asked in plugin["stages"]:
         rule = f"  {asked['rule']}" if asked["rule"] else ""
         marks = "".join(f", {mark}" for mark in ("always",) if asked[mark])

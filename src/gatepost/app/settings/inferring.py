@@ -138,7 +138,7 @@ def _check_together(filled: Mapping[str, Any]) -> None:
         check_properties(filled.get("properties"))
         if not _is_native(filled) and filled.get("isolate") in (True, "true"):
             wrong("a sink in Python runs within the server", at=("isolate",), mend="remove isolate")
-        if filled.get("inline") is not None:
+        if _is_native(filled) and filled.get("inline") is not None:
             wrong('inline is for plugins of the dialect "python"', at=("inline",), mend="remove it")
     if dialect == "python" or (dialect == "sink" and not _is_native(filled)):
         for key in _PROCESSES:
@@ -158,7 +158,7 @@ def _check_together(filled: Mapping[str, Any]) -> None:
         if filled.get("isolate") in (False, "false"):
             what = f"a plugin of the dialect {shown(dialect)} always runs in processes of its own"
             wrong(what, at=("isolate",), mend="remove isolate")
-        if filled.get("inline") is not None:
+        if dialect != "sink" and filled.get("inline") is not None:
             wrong("inline is for plugins in Python", at=("inline",), mend="remove it")
 
 
