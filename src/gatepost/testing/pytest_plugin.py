@@ -92,7 +92,9 @@ def _kept(request: pytest.FixtureRequest, talk: T) -> T:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failing test shows what was said."""
     report = yield
+    talks: list[Talk] = []
+    talks = item.stash.get(_TALKS, talks)
     if report.failed:
-        for number, talk in enumerate(item.stash.setdefault(_TALKS, []), 1):
+        for number, talk in enumerate(talks, 1):
             report.sections.append((f"SMTP session {number}", str(talk)))
     return report

@@ -45,8 +45,8 @@ class Line(Protocol):
     async def handshake(self, octets: bytes) -> bool:
         """TLS; or these octets instead of it. False if the connection is of no use any more."""
 
-    async def shut(self) -> None:
-        """Say no more."""
+    async def shut(self) -> bool:
+        """Say no more, and still listen; False if this connection can't be shut on one side."""
 
     async def hang_up(self) -> None:
         """End the connection at once."""
@@ -90,8 +90,9 @@ class MemoryLine(SessionEnd):
             self.lose()
         return not octets
 
-    async def shut(self) -> None:
+    async def shut(self) -> bool:
         self.end_of_file()
+        return True
 
     async def hang_up(self) -> None:
         self.lose()
@@ -222,10 +223,12 @@ class TcpLine:
             return False
         return True
 
-    async def shut(self) -> None:
-        if self._writer.can_write_eof():
-            with suppress(OSError):
-                self._writer.write_eof()
+    async def shut(self) -> bool:
+        if not self._writer.can_write_eof():  # TLS
+            return False
+        with suppress(OSError):
+            self._writer.write_eof()
+        return True
 
     async def hang_up(self) -> None:
         if self._reading is not None:

@@ -153,7 +153,10 @@ async def _hear(line: Line, watch: Watch, patience_s: float) -> None:
 
 async def _leave(line: Line, watch: Watch, patience_s: float) -> None:
     """Say no more; what is owed must come, and then the end."""
-    await line.shut()
+    if watch.mode is not Mode.OVER and not await line.shut():
+        await _hear(line, watch, patience_s)
+        watch.hung_up()
+        return
     watch.hung_up()
     while not (watch.is_closed or watch.findings):
         if not await _listen(line, watch, patience_s):
