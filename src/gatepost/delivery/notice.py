@@ -16,6 +16,7 @@ from enum import Enum
 from gatepost.content import dsn
 from gatepost.delivery.return_paths import ReturnPaths
 from gatepost.delivery.route import Hop, Host, Mx
+from gatepost.delivery.texts import facts_of
 from gatepost.model import NULL_PATH, Blob, Body, Bytes, Envelope, Path, Recipient, Reply, Ticket, xtext
 from gatepost.store import Deposit, Entry
 
@@ -164,7 +165,7 @@ class Policy:
         )
         addresses = {recipient.address for recipient in recipients}
         routes = {address: route for address, route in entry.routes.items() if address in addresses}
-        facts = {**entry.facts, "held-from": entry.id}
+        facts = {**facts_of(entry), "held-from": entry.id}
         return Deposit(
             self.new_ticket(), envelope, entry.content, entry.received_at, reason, entry.authenticated, 0, routes, facts
         )

@@ -3,16 +3,17 @@
 Strategy: one `Asked` for a session, made where somebody is bound to an outbound stage, else none. Each question is put
 in a task of its own, so that a hook which outlives its time holds that task and not the delivery. What is answered
 comes back as a step that has a meaning at its place; an answer that has none is a failed hook. The record of decisions
-is kept under the message's token: whoever begins an attempt says which message it is about (`about`).
+is kept under the message's token: whoever begins an attempt says which message it is about (`about`, `about_texts`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from gatepost.content.downgrade import downgrade
@@ -51,6 +52,9 @@ T = TypeVar("T")
 
 about: ContextVar[Ticket | None] = ContextVar("about", default=None)
 """The message that an attempt is about, for whoever is asked on its way."""
+
+about_texts: ContextVar[Mapping[str, str]] = ContextVar("about_texts", default=MappingProxyType({}))
+"""The texts that plugins have kept with it."""
 
 _NO_MESSAGE = "-"  # in the place of a token
 _OK = Reply(250)
@@ -139,6 +143,7 @@ class Asked:
             {},
             recipients=list(transaction.recipients),
             content=stored,
+            kept=dict(about_texts.get()),
         )
         prepared = Prepared(transaction, content)
         if stages.OutMessage not in self._around.dispatcher().chains:

@@ -1,9 +1,9 @@
 """After the 250: plugins at `submitted` and `expanded` are asked about an entry when delivery first takes it up.
 
-Strategy: what everybody lets pass goes on to its attempt at once, and is noted with that attempt's settlement. What was
-changed becomes new entries, and what was refused, held or thrown away leaves, all in one settlement; so a crash before
-it asks again, and one after it never does. A failure, and a refusal for now, changes nothing: the entry is asked about
-again later, and held when its time is over.
+Strategy: what everybody lets pass goes on to its attempt at once, and is noted with that attempt's settlement, as are
+texts that plugins want kept. What was changed becomes new entries, and what was refused, held or thrown away leaves,
+all in one settlement; so a crash before it asks again, and one after it never does. A failure, and a refusal for now,
+changes nothing: the entry is asked about again later, and held when its time is over.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 from gatepost.content.view import Files, Views
 from gatepost.delivery.notice import Answer
-from gatepost.delivery.outbound import about, apart, closed, is_bound, pause
+from gatepost.delivery.outbound import about, about_texts, apart, closed, is_bound, pause
 from gatepost.delivery.settlement import Arrival, Result, Settlement
+from gatepost.delivery.texts import changed, facts_of, texts_of
 from gatepost.hooks import stages
 from gatepost.hooks.dispatcher import Dispatcher
 from gatepost.hooks.effects import EFFECTS
@@ -74,6 +75,7 @@ class Submission:
             self._is_wanted = not stages.AFTERWARDS.isdisjoint(dispatcher.chains)
         if self._is_out:
             about.set(entry.ticket)
+            about_texts.set(texts_of(entry))
         return self._due(entry, dispatcher) if self._is_wanted else ()
 
     async def take_up(self, entry: Entry, due: Sequence[Stage], decide: Decide) -> Entry | Settlement:
@@ -93,7 +95,9 @@ class Submission:
                 return self._again(entry, stage, later, decide)
             if not _is_plain(entry, transaction, outcome):
                 return self._change(entry, stage, transaction, stored, outcome, decide)
-            entry = replace(entry, notes={**entry.notes, ASKED: stage.name})
+            entry = replace(entry, notes={**entry.notes, **changed(entry, transaction.kept), ASKED: stage.name})
+        if self._is_out:
+            about_texts.set(texts_of(entry))
         return replace(entry, notes={**entry.notes, ASKED: stages.Expanded.name})
 
     def over(self, entry: Entry) -> None:
@@ -127,7 +131,12 @@ class Submission:
         envelope = entry.envelope
         stored = Views(entry.content, utf8=envelope.smtputf8, files=self._files, pause=pause)
         transaction = Transaction(
-            entry.ticket, envelope.sender, envelope.parameters, recipients=list(envelope.recipients), content=stored
+            entry.ticket,
+            envelope.sender,
+            envelope.parameters,
+            recipients=list(envelope.recipients),
+            content=stored,
+            kept=texts_of(entry),
         )
         return transaction, stored
 
@@ -172,7 +181,7 @@ class Submission:
             results=tuple(result for result in settlement.results if result.fate is not Fate.DONE),
             deposits=(*deposits, *settlement.deposits),
             # who was refused and may not be told is held in the old entry; an operator who releases it wants it sent
-            notes={**entry.notes, ASKED: stages.Expanded.name},
+            notes={**entry.notes, **changed(entry, transaction.kept), ASKED: stages.Expanded.name},
             records=tuple(
                 ("discarded", str(entry.ticket), str(entry.envelope.sender), str(one), by, verdict.reason)
                 for one, (verdict, by) in outcome.each.items()
@@ -212,7 +221,7 @@ class Submission:
                         entry.authenticated,
                         (entry.part + 1) * PARTS + len(made),
                         {address: route for address, route in entry.routes.items() if address in addresses},
-                        {**entry.facts, ASKED: stage.name},
+                        {**facts_of(entry), **changed(entry, transaction.kept), ASKED: stage.name},
                     )
                 )
         return made
