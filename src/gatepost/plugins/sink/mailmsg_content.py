@@ -108,6 +108,13 @@ class Content:
             raise BadArgument("content has no size below 0")
         self._make_room(size)
 
+    def replace(self, content: Blob) -> None:
+        """Another content altogether. TooMuch."""
+        if content.size > LARGEST:
+            raise TooMuch(f"content has at most {LARGEST >> 20} MiB")
+        self._base, self._memory, self._file = content, None, None
+        self.is_changed = True
+
     def snapshot(self) -> Blob:
         """The content as it is now; later writes change another copy. OSError."""
         if self._memory is not None:
