@@ -519,6 +519,14 @@ async def test_a_shadow_changes_nothing():
     assert await talk(await sinks((shadow, {"shadow": True})), "NOOP") == ["250 2.0.0 ok"]
 
 
+async def test_a_shadow_leaves_no_trace_in_what_others_see():
+    seen = []
+    shadow = saying("550 no", c.S_OK, verb="NOOP")
+    noting = in_command(lambda context: seen.append((context.query_command(), context.query_response())))
+    await talk(await sinks((shadow, {"shadow": True, "inline": True}), noting), "NOOP")
+    assert seen[-1] == ("NOOP", "")
+
+
 async def test_the_trace_has_a_sink_once_for_each_command():
     async with Rig(await sinks(in_command(lambda context: None))) as rig:
         client = rig.connect()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from gatepost.hooks import stages
 from gatepost.hooks.bindings import DEFAULT_PRIORITY, HOUSE_PRIORITY, Binding
 from gatepost.hooks.breaker import Breaker
-from gatepost.hooks.session import Session
+from gatepost.hooks.events import Event
 from gatepost.hooks.verdicts import PROCEED, Converse, Proceed, Respond
 from gatepost.model import Reply
 from gatepost.plugins.loaded import Wish, make_binding
@@ -70,12 +70,9 @@ class Dialogue:
         return self.state
 
 
-def dialogue_of(session: Session) -> Dialogue:
-    """The session's."""
-    try:
-        return session.holder.get(_DIALOGUE, Dialogue)
-    except LookupError:  # a shadow, asked when the session is over
-        return Dialogue()
+def dialogue_of(event: Event) -> Dialogue:
+    """The session's; one of its own for a shadow, whom nobody obeys."""
+    return Dialogue() if event.turn.is_shadow else event.session.holder.get(_DIALOGUE, Dialogue)
 
 
 def bindings(asker: Asker, wish: Wish, breaker: Breaker, *, ehlo_matches_helo: bool) -> Iterator[Binding]:
@@ -106,7 +103,7 @@ class _Inbound:
         """Below the house: the sink is asked. What it has consumed the house doesn't see."""
         if event.blob is not None:
             return await self._blob(event, event.blob)
-        dialogue = dialogue_of(event.session)
+        dialogue = dialogue_of(event)
         state = dialogue.at(event.number)
         hresult = await self._ask(event, event.line, dialogue, state)
         return PROCEED if hresult == S_OK else self._decided(dialogue)
@@ -115,14 +112,14 @@ class _Inbound:
         """After all sinks below the house: a failed command isn't the house's any more."""
         if event.blob is not None:
             return await self._blob(event, event.blob)
-        dialogue = dialogue_of(event.session)
+        dialogue = dialogue_of(event)
         if dialogue.number != event.number or dialogue.by is not self._asker or dialogue.is_decided:
             return PROCEED
         return self._decided(dialogue) if _flags(dialogue.state) & _DECIDING else PROCEED
 
     async def say(self, event: stages.Replying) -> Proceed | Respond:
         """The house has answered: what sinks below it wanted said comes into its place."""
-        dialogue = dialogue_of(event.session)
+        dialogue = dialogue_of(event)
         if dialogue.number != event.number or dialogue.is_said or event.line == _END_OF_DATA:
             return PROCEED
         dialogue.is_said = True
@@ -136,7 +133,7 @@ class _Inbound:
         """Above the house: the sink is asked, and sees what the house says."""
         if event.line in ("", _END_OF_DATA):
             return PROCEED
-        dialogue = dialogue_of(event.session)
+        dialogue = dialogue_of(event)
         state = dialogue.at(event.number)
         if dialogue.is_decided:
             return PROCEED
@@ -195,7 +192,7 @@ class _Inbound:
 
     async def _blob(self, event: stages.Command, blob: bytes) -> Proceed | Respond | Converse:
         """A line for the callback sink. Without a response, and ready for more, it goes on in silence."""
-        dialogue = dialogue_of(event.session)
+        dialogue = dialogue_of(event)
         state = InCallback(blob, callback=dialogue.callback)
         message = message_of(event)
         await self._asker.ask(CALLBACK, event, state, message)
