@@ -37,6 +37,7 @@ def plugin_facts(plugins: Iterable[Loaded], settings: Settings) -> list[dict[str
             "stages": [
                 _binding_facts(binding, settings)
                 for binding in sorted(plugin.bindings, key=lambda one: order.index(one.stage.name))
+                if not binding.quiet
             ],
             "told": sorted({notice.__name__.lower() for notice, _ in plugin.told}),
         }
