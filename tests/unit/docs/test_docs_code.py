@@ -31,6 +31,7 @@ FILES = {
     "plugins/keywords.py": PLUGIN,
     "plugins/archive.py": PLUGIN,
     "plugins/new.py": PLUGIN,
+    "plugins/shield.py": "class Shield:\n    def OnSmtpInCommand(self, *given):\n        pass\n",
     "plugins/SpamFilter.dll": "",
     "recipients.txt": "ann@example.org\n",
     "secrets/inner": "secret\n",
