@@ -85,6 +85,7 @@ SENDING = st.one_of(st.just(v.PROCEED), LINES.map(v.Send))
 ENDING_OUT = st.one_of(
     st.just(v.Skip()),
     st.just(v.Repeat()),
+    LINES.map(v.Repeat),
     st.binary(min_size=1, max_size=8).map(v.Blob),
     st.sampled_from(v.Target).map(v.Jump),
     st.one_of(REPLIES, REASONS).map(v.Fail),
@@ -256,6 +257,7 @@ VERDICTS = st.one_of(
     st.just(v.Skip()),
     st.binary(max_size=8).map(v.Blob),
     st.just(v.Repeat()),
+    REASONS.map(v.Repeat),
     st.sampled_from(v.Target).map(v.Jump),
     st.one_of(REPLIES, REASONS).map(v.Fail),
     st.one_of(REPLIES, REASONS).map(v.EndSession),

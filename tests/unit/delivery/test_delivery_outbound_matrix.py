@@ -27,6 +27,8 @@ VERDICTS = {
     "skip": skip(),
     "blob": send_octets(b"NOOP by octets\r\n"),
     "repeat": repeat(),
+    "repeat-line": repeat("NOOP first"),
+    "repeat-lines": v.Repeat("two\r\nlines"),
     "jump-message": jump("message"),
     "jump-data": jump("data"),
     "jump-quit": jump("quit"),
@@ -52,18 +54,21 @@ EXPECTED = {
         (stage, word): codes
         for stage in (stages.OutRecipient, stages.OutCommand)
         for word, codes in {
-            "send": [500, 250], "skip": [451, 250], "blob": [500, 250], "repeat": TAKEN, "jump-message": LEFT,
+            "send": [500, 250], "skip": [451, 250], "blob": [500, 250], "repeat": TAKEN, "repeat-line": TAKEN,
+            "jump-message": LEFT,
             "jump-data": TAKEN,  # nobody is taken before Ann, so that there is nothing to jump to yet
             "jump-quit": LEFT, "fail": [550, 250], "fail-later": [450, 250],
             "fail-text": [550, 250], "end-session": LEFT,
         }.items()
     },
     (stages.OutData, "send"): [500, 500], (stages.OutData, "skip"): LEFT, (stages.OutData, "blob"): [500, 500],
-    (stages.OutData, "repeat"): TAKEN, (stages.OutData, "jump-message"): LEFT, (stages.OutData, "jump-quit"): LEFT,
+    (stages.OutData, "repeat"): TAKEN, (stages.OutData, "repeat-line"): TAKEN,
+    (stages.OutData, "jump-message"): LEFT, (stages.OutData, "jump-quit"): LEFT,
     (stages.OutData, "fail"): [550, 550], (stages.OutData, "fail-later"): [450, 450],
     (stages.OutData, "fail-text"): [554, 554], (stages.OutData, "end-session"): LEFT,
     **{(stages.OutQuit, word): TAKEN for word in ("send", "skip", "blob")},
-    (stages.OutReply, "repeat"): TAKEN, (stages.OutReply, "jump-message"): LEFT,
+    (stages.OutReply, "repeat"): TAKEN, (stages.OutReply, "repeat-line"): TAKEN,
+    (stages.OutReply, "jump-message"): LEFT,
     (stages.OutReply, "jump-data"): [250, 451],
     (stages.OutReply, "jump-quit"): LEFT, (stages.OutReply, "fail"): [550, 250],
     (stages.OutReply, "fail-later"): [450, 250], (stages.OutReply, "fail-text"): [550, 250],
@@ -71,6 +76,7 @@ EXPECTED = {
 }  # fmt: skip
 # pairs of the table that the machine has no meaning for at this stage's command
 MEANINGLESS = {(stages.OutData, "jump-data")}
+NO_ANSWERS = {"repeat-lines"}
 
 
 def about_ann(event):
@@ -96,7 +102,7 @@ async def test_every_verdict_at_every_outbound_stage(stage, word):
 
     found = await sent(hook)
     assert next(times) >= 1
-    in_table = (stage, type(VERDICTS[word])) in EFFECTS and (stage, word) not in MEANINGLESS
+    in_table = (stage, type(VERDICTS[word])) in EFFECTS and (stage, word) not in MEANINGLESS and word not in NO_ANSWERS
     assert [name for _, name, _ in found.errors] == ([] if in_table else [stage.name])
     if not in_table:
         can_wait = "tempfail" in allowed_failures(stage)
@@ -111,6 +117,8 @@ async def test_every_verdict_at_every_outbound_stage(stage, word):
     if found.codes == LEFT and stage is not stages.OutSession:
         assert not any(found.mail)
         assert found.lines[-1] == "QUIT"
+    if word == "repeat-line" and stage is not stages.OutReply:  # where the recipient was taken
+        assert found.lines.count("NOOP first") == 10
     if word == "blob":
         assert "NOOP by octets" in found.lines
     if word == "send":

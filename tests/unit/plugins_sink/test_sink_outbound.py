@@ -7,6 +7,7 @@ import pytest
 from gatepost.hooks import stages
 from gatepost.hooks.bindings import Binding, OnFailure
 from gatepost.hooks.verdicts import repeat, send_line
+from gatepost.model import Body, Bytes
 from gatepost.plugins.sink.asking import SinkFailed
 from gatepost.plugins.sink.constants import (
     E_FAIL,
@@ -19,6 +20,7 @@ from gatepost.plugins.sink.constants import (
     EXPE_SUCCESS,
     EXPE_TRANSIENT_FAILURE,
     EXPE_UNHANDLED,
+    IMMPID_RP,
     NO_RECIPIENT,
     S_FALSE,
 )
@@ -301,6 +303,82 @@ async def test_what_a_failing_sink_changed_doesnt_count():
     )
     assert looks.seen == [("RCPT TO:<carl@d.example>", EXPE_UNHANDLED, None)]
     assert found.codes == [250]
+
+
+async def test_what_is_put_on_the_message_is_there_until_the_transaction_is_over():
+    seen = []
+
+    def puts(context, call):
+        if context.keyword == "MAIL":
+            call.message.properties[0x8001] = b"mine"
+            call.message.put.add(0x8001)
+            call.message.recipients[1][0x8002] = b"bob's"
+            call.message.put_for[1] = {0x8002}
+
+    def looks(context, call):
+        bags = call.message.recipients
+        seen.append((context.keyword, call.message.properties.get(0x8001), [bag.get(0x8002) for bag in bags]))
+
+    both = sink(stages.OutCommand, puts, priority=1), sink(stages.OutCommand, looks, priority=2)
+    found = await sent(*both, what=letter(ANN, BOB))
+    assert found.codes == [250, 250]
+    there = (b"mine", [None, b"bob's"])
+    assert seen[:5] == [("EHLO", None, []), *((word, *there) for word in ("MAIL", "RCPT", "RCPT", "DATA"))]
+
+
+def rewrites(context, call):
+    call.message.rewritten = Bytes(b"other\r\n")
+
+
+def lists(context, call):
+    call.message.written_list = []
+
+
+def renames(context, call):
+    call.message.put_for[0] = {IMMPID_RP.ADDRESS_SMTP}
+
+
+@pytest.mark.parametrize("say", [rewrites, lists, renames])
+async def test_content_and_recipients_cant_be_changed_any_more(say):
+    found = await sent(sink(stages.OutRecipient, say))
+    assert found.codes == [451]
+    assert [type(error) for _, _, error in found.errors] == [SinkFailed]
+
+
+BDAT = polite(offers="PIPELINING,CHUNKING,BINARYMIME")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 250),
+        ({"command_status": EXPE_REPEAT_COMMAND}, 250),
+        ({"command_status": EXPE_COMPLETE_FAILURE}, 550),
+        ({"returns": S_FALSE}, 451),
+        ({"returns": S_FALSE, "command": "X"}, 451),
+        ({"command": "XBEFORE", "command_status": EXPE_REPEAT_COMMAND}, 250),
+    ],
+)
+async def test_binary_content_goes_as_it_is_or_not_at_all(changes, code):
+    times = []
+
+    def say(context, call):
+        times.append(context.command)
+        return asked_with(**changes)(context, call) if len(times) == 1 else 0
+
+    what = letter(ANN, body=Body.BINARY_MIME)
+    found = await sent(sink(stages.OutData, say), script=[("XBEFORE", "250 fine"), *BDAT], what=what)
+    assert set(times) == {"BDAT"}
+    assert found.codes == [code]
+    assert ("XBEFORE" in found.lines) == (len(times) == 2)
+
+
+@pytest.mark.parametrize("changes", [{"blob": b"X\r\n"}, {"command": "X"}])
+async def test_binary_content_isnt_announced_otherwise(changes):
+    what = letter(ANN, body=Body.BINARY_MIME)
+    found = await sent(sink(stages.OutData, asked_with(**changes)), script=BDAT, what=what)
+    assert found.codes == [451]
+    assert len(found.errors) == 1
 
 
 async def test_nobody_obeys_a_shadow():

@@ -99,6 +99,7 @@ STATUSES = [
     ("QUIT", EXPE_COMPLETE_FAILURE, WHOLE, 250),
     ("EHLO", EXPE_REPEAT_COMMAND, [EHLO, *WHOLE], 250),
     ("MAIL", EXPE_REPEAT_COMMAND, WHOLE, 250),  # it was taken
+    ("QUIT", EXPE_REPEAT_COMMAND, WHOLE, 250),  # there is nothing after it
 ]
 
 

@@ -30,7 +30,7 @@ from gatepost.plugins.sink.constants import (
     PE_STATE,
     S_OK,
 )
-from gatepost.plugins.sink.message import message_of
+from gatepost.plugins.sink.outbound_message import outgoing_message, remember_puts
 from gatepost.plugins.sink.states import OutCommand, ServerResponse
 
 Hook = Callable[[Any], Any]
@@ -56,6 +56,9 @@ _PHASES: Mapping[type[Event], frozenset[str]] = {
     stages.OutData: frozenset({"data", "content"}),
     stages.OutQuit: frozenset({"quit"}),
 }
+_AGAIN = frozenset({"hello", "introduction", "reset", "sender", "recipient", "data"})
+"""The phases in which a command may be said once more; in others EXPE_REPEAT_COMMAND alone means nothing."""
+_BACK = _AGAIN | {"tls"}
 _COMMAND, _RESPONSE = "OnSmtpOutCommand", "OnSmtpServerResponse"
 _REFUSED = Reply(550, "5.7.1", "refused by a plugin on the way out")
 _PUT_OFF = Reply(451, "4.7.1", "put off by a plugin on the way out")
@@ -112,17 +115,20 @@ class _Commands:
         standing = _standing(event, _COMMAND)
         before = _context(standing, OutCommand, lambda: _command(event))
         context = replace(before, command=event.line)
-        hresult = await self._asker.ask(_COMMAND, event, context, message_of(event))
+        message = outgoing_message(event)
+        hresult = await self._asker.ask(_COMMAND, event, context, message)
         context.command = line = _line(context.command, event.line)
+        verdict = _of_command(context, event)
+        remember_puts(event, message)
         if hresult == S_OK:
             if (context.command_status, context.blob) != (before.command_status, before.blob):
                 standing.by = self._asker
             standing.context = context
             return Send(line) if line != event.line else None
         standing.context, standing.by = context, None
-        if (verdict := _of_command(context, event)) is not None:
+        if verdict is not None:
             return verdict
-        if line != context.native_command:
+        if line != context.native_command and event.phase != "content":
             return Blob(f"{line}\r\n".encode())  # as Send does, but that nobody else is asked
         return EndSession(_ENDED) if event.phase == "hello" else Skip()  # without a hello there is no session
 
@@ -139,14 +145,17 @@ class _Responses:
             return None
         before = _context(standing, ServerResponse, lambda: _response(event))
         context = replace(before)
-        hresult = await self._asker.ask(_RESPONSE, event, context, message_of(event))
+        message = outgoing_message(event)
+        hresult = await self._asker.ask(_RESPONSE, event, context, message)
+        verdict = _of_response(context, event)
+        remember_puts(event, message)
         if hresult == S_OK:
             if context != before:
                 standing.by = self._asker
             standing.context = context
             return None
         standing.context, standing.by, standing.is_over = context, None, True
-        return _of_response(context, event)
+        return verdict
 
 
 class _Closing:
@@ -172,9 +181,12 @@ def _of_command(context: OutCommand, event: stages.OutCommand) -> Verdict | None
     if context.blob is not None or status & EXPE_BLOB_READY:
         if not context.blob:
             raise SinkFailed("EXPE_BLOB_READY without octets: call SetBlob")
+        if event.phase == "content":
+            raise SinkFailed("BDAT says how long its chunk is, and can't be changed")
         return Blob(context.blob)
     if status & EXPE_REPEAT_COMMAND:
-        return Repeat(context.command if context.command != context.native_command else "")
+        own = context.command if context.command != context.native_command else ""
+        return Repeat(own) if own or event.phase in _AGAIN else None
     return None
 
 
@@ -185,7 +197,7 @@ def _of_response(context: ServerResponse, event: stages.OutReply) -> Verdict | N
         return verdict
     if (verdict := _jump(context.next_event_state, event)) is not None:
         return verdict
-    return Repeat() if status & EXPE_REPEAT_COMMAND else None
+    return Repeat() if status & EXPE_REPEAT_COMMAND and event.phase in _BACK else None
 
 
 def _failure(status: int, phase: str) -> Verdict | None:
