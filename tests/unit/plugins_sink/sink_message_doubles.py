@@ -146,6 +146,7 @@ async def story(
     to: tuple[str, ...] = ("<ann@example.org>",),
     content: bytes = CONTENT,
     sender: str = "<eve@example.net>",
+    hello: str = "EHLO",
     **how: Any,
 ) -> Story:
     """One message through a server with these plugins."""
@@ -153,11 +154,13 @@ async def story(
     async with Rig(plugins, **how) as rig:
         client = rig.connect()
         await client.reply()
-        lines = ["EHLO client.example", f"MAIL FROM:{sender}", *(f"RCPT TO:{one}" for one in to), "DATA"]
+        lines = [f"{hello} client.example", f"MAIL FROM:{sender}", *(f"RCPT TO:{one}" for one in to), "DATA"]
         for line in lines:
             told.replies.append(await client.command(line))
         if told.last.startswith("354"):
             told.replies.append(await client.content(content))
+            for _ in to[1:] if hello == "LHLO" else ():
+                told.replies.append(await client.reply())
         told.entries = sorted(await rig.spool.entries(), key=lambda entry: entry.part)
         told.errors = [f"{type(error).__name__}: {error}" for _, _, error in rig.records.errors]
         told.rig = rig

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from gatepost.app.settings.root import Settings
 from gatepost.hooks import stages
 from gatepost.plugins.loaded import Wish
 from gatepost.plugins.sink.constants import (
@@ -16,9 +15,7 @@ from gatepost.plugins.sink.constants import (
     RECIPIENT_FLAGS,
     S_FALSE,
 )
-from gatepost.store.embedded import open_shard
-from gatepost.store.files import RealFiles
-from unit.plugins_sink.sink_message_doubles import CONTENT, afterwards, at, sink, story, submission
+from unit.plugins_sink.sink_message_doubles import CONTENT, at, story, submission
 
 TWO = ("<ann@example.org>", "<bob@example.com>")
 
@@ -245,53 +242,6 @@ async def test_a_fork_of_everybody_who_is_left():
     assert not told.errors
 
 
-# ── what is kept ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_what_is_put_before_mail_is_on_every_message_of_the_session():
-    seen = []
-
-    def mark(message, event):
-        if event.verb == "EHLO":
-            message.put_string(0x8001, "marked at EHLO")
-            message.put_string(0x3001, "in passing")
-
-    def look(message):
-        seen.append((message.get_string(0x8001), message.get_string(0x3001)))
-
-    told = await story(at(stages.Command, mark), submission(look))
-    assert not told.errors
-    assert seen == [("marked at EHLO", "in passing")]
-    assert "8001" not in told.entries[0].facts["kept"], "ids are in decimal"
-    assert str(0x8001) in told.entries[0].facts["kept"]
-    assert str(0x3001) not in told.entries[0].facts["kept"]
-
-
-async def test_what_sinks_put_is_there_after_a_restart(tmp_path):
-    seen = []
-
-    def put(message):
-        message.put_dword(0x8001, 7)
-        message.recipients.put_string(0, 0x8002, "ann's")
-        message.put_dword(0x3001, 8)
-
-    def look(message):
-        seen.append(message.get_dword(0x8001))
-        seen.append(message.recipients.get_string(0, 0x8002))
-        seen.append(0x3001 in message)
-        seen.append(message.get_string(IMMPID_MP.CONNECTION_IP_ADDRESS))
-        seen.append(message.get_string(IMMPID_MP.HELO_DOMAIN))
-        seen.append(message.get_dword(IMMPID_MP.MESSAGE_STATUS))
-        message.put_dword(0x8001, seen[0] + 1)
-
-    plugin = sink(OnMessageSubmission=put, OnSyncMessagePreCategorize=look, OnMessagePostCategorize=look)
-    told = await story(plugin, spool=await open_shard(tmp_path, RealFiles(), time.time))
-    assert (told.last[:3], told.errors) == ("250", [])
-    await afterwards(plugin, await open_shard(tmp_path, RealFiles(), time.time))
-    there = ["ann's", False, "192.0.2.1", "client.example"]
-    assert seen == [7, *there, MESSAGE_STATUS.SUBMITTED, 8, *there, MESSAGE_STATUS.CATEGORIZED]
-
-
 # ── what becomes of it ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -345,11 +295,12 @@ async def test_an_error_code_refuses_too():
 
 
 async def test_one_recipient_of_two_is_refused():
-    """LMTP says it for each of them."""
-    told = await story(submission(lambda message: message.refuse("550 5.7.1 not you", "bob@example.com")), to=TWO)
-    verdicts = [facts for facts in told.rig.records.kinds("asked") if facts["plugin"] == "sink"]
-    assert list(verdicts[0]["each"]) == ["bob@example.com"]
-    assert "not you" in str(verdicts[0]["each"])
+    lmtp = Settings.in_memory(hostname="mx.test", listen=[{"name": "l", "address": "127.0.0.1:0", "protocol": "lmtp"}])
+    plugin = submission(lambda message: message.refuse("550 5.7.1 not you", "Bob@example.com"))
+    told = await story(plugin, to=TWO, settings=lmtp, hello="LHLO")
+    assert [reply[:9] for reply in told.replies[-2:]] == ["250 2.0.0", "550 5.7.1"]
+    assert "not you" in told.last
+    assert told.addresses == ["ann@example.org"]
 
 
 async def test_all_recipients_are_refused_in_one_word():
