@@ -489,6 +489,12 @@ LOADS = [
     ({}, "FACTS['interfaces'] = ['ISMTPOnArrival']; loaded()", r"no interface of an event sink"),
     ({}, "FACTS['class'] = 5; loaded()", r"its host answered nonsense: .* about its class"),
     ({}, "fail('0x80040111: the library has no such class')", r"can't be loaded: 0x80040111: the library has no such"),
+    (
+        {},
+        "fail('no object could be made: HRESULT 0x80040154')",
+        r"0x80040154; the class isn't .*: register = true does",
+    ),
+    ({}, "fail('a.dll exports no DllRegisterServer: no')", r'without create = "com" the class factory .* is used$'),
     ({}, "os._exit(3)", r"can't be loaded: .*exited with status 3"),
     ({"windows": recipes.Windows(registry=os.devnull)}, "loaded()", "windows = .* is for DLLs that run under Wine"),
 ]

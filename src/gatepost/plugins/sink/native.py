@@ -42,6 +42,13 @@ _METHODS = {interface: method for method, interface in INTERFACES.items() if met
 _LONG = range(-0x80000000, 0x80000000)  # what a VARIANT of VT_I4 holds
 
 
+_MENDS = {
+    "0x80040154": "the class isn't registered there: register = true does what regsvr32 does",
+    "exports no DllRegisterServer": 'without create = "com" the class factory that it exports is used',
+}
+"""What to do, by what the host says."""
+
+
 class Asks(Protocol):
     """Who asks the class's processes: plugins.host.Crew."""
 
@@ -161,8 +168,9 @@ async def load_native(
         if keeper is not None:
             await keeper.close()
         if isinstance(error, HostError | LoadRefused | OSError | ValueError) and not isinstance(error, PluginError):
-            why = await in_thread(lacking, library)
-            raise PluginError(f'plugin "{name}" ({file}) can\'t be loaded: {error}{why}') from error
+            mend = "".join(f"; {mend}" for sign, mend in _MENDS.items() if sign in str(error))
+            mend = mend or await in_thread(lacking, library)
+            raise PluginError(f'plugin "{name}" ({file}) can\'t be loaded: {error}{mend}') from error
         raise
 
 
