@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,8 @@ from gatepost.app.dialects import load_plugins
 from gatepost.app.settings import load as load_settings
 from gatepost.plugins.loaded import Loaded, Wish, seconds
 from gatepost.plugins.python import load
-
-_OF_SINKS = ("OnSmtpInCommand", "OnSmtpOutCommand", "OnSmtpServerResponse", "OnMessageSubmission",
-             "OnSyncMessagePreCategorize", "OnMessagePostCategorize", "OnArrival")  # fmt: skip
+from gatepost.plugins.sink.creating import methods_of
+from gatepost.plugins.sink.loading import load_sink
 
 
 async def load_given(plugin: object, **words: Any) -> Loaded:
@@ -30,13 +27,8 @@ async def load_given(plugin: object, **words: Any) -> Loaded:
         return (await load_plugins(settings.plugin))[0]
     properties, dialect = said.pop("properties", None), said.pop("dialect", None)
     wishes = [_wish(said)]
-    if dialect == "sink" or (dialect is None and any(hasattr(plugin, name) for name in _OF_SINKS)):
-        sinks = import_module("gatepost.plugins.sink")
-        name = getattr(plugin, "__name__", type(plugin).__name__)
-        loaded = sinks.load_sink(plugin, name=name, wishes=wishes, properties=properties or {})
-        loaded = await loaded if isawaitable(loaded) else loaded
-        assert isinstance(loaded, Loaded)
-        return loaded
+    if isinstance(plugin, type) and dialect in (None, "sink") and methods_of(plugin):
+        return await load_sink(plugin, wishes=wishes, properties=properties)
     return load(plugin, properties=properties, wishes=wishes)
 
 

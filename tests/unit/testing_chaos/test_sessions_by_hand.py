@@ -11,7 +11,9 @@ import pytest
 from gatepost.app.settings import SettingsError
 from gatepost.hooks.api import on, refuse
 from gatepost.plugins.loaded import PluginError
+from gatepost.plugins.sink import EXPE_BLOB_DONE, EXPE_BLOB_READY, S_FALSE, S_OK
 from gatepost.testing.talking import NotExpected
+from programs import program
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -88,13 +90,51 @@ def test_a_file_and_its_properties(sink_session):
 def test_a_library_of_mailenable(sink_session, tmp_path):
     library = tmp_path / "keywords.so"
     source = EXAMPLES / "mailenable_keywords.c"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    subprocess.run([program("cc"), "-shared", "-fPIC", "-o", library, source], check=True)
     talk = sink_session(library, dialect="mailenable", env={"KEYWORDS": "casino"})
     for line in ("EHLO x", "MAIL FROM:<a@b.example>", "RCPT TO:<ann@example.org>", "DATA"):
         talk.reply()
         talk.send(line.encode() + b"\r\n")
     talk.expect(354)
     assert talk.content("Subject: x\n\ncasino\n").startswith("550")
+
+
+class Sink:
+    """An event sink that takes a verb and a line for it."""
+
+    def Load(self, bag):
+        self.word = bag["word"]
+
+    def OnSmtpInCommand(self, server, session, message, context):
+        context.SetResponse(f"354 {self.word}\r\n")
+        context.SetCommandStatus(EXPE_BLOB_READY)
+        context.SetCallback(Taker())
+        return S_FALSE
+
+
+class Taker:
+    def OnSmtpInCallback(self, server, session, message, context):
+        context.SetResponse(b"250 " + context.QueryBlob())
+        context.SetCommandStatus(EXPE_BLOB_DONE)
+        return S_OK
+
+
+def test_a_sink(sink_session):
+    talk = sink_session(Sink, properties={"word": "hello"}, rule="XTAKE", priority=100)
+    talk.expect(220)
+    talk.expect(500, after="XGIVE")
+    talk.expect(354, "hello", after="XTAKE")
+    talk.expect(250, "this line", after="this line")
+    talk.expect(250, after="EHLO x")
+
+
+def test_a_sink_in_a_file(sink_session):
+    talk = sink_session(
+        f"{EXAMPLES / 'event_sinks.py'}:Denied", dialect="sink", properties={"names": "bob@example.org"}
+    )
+    talk.expect(220)
+    talk.expect(550, "takes no mail", after="RCPT TO:<bob@example.org>")
+    talk.expect(503, after="RCPT TO:<ann@example.org>")
 
 
 def test_what_cannot_be_loaded(sink_session, tmp_path):
