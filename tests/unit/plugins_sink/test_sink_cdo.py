@@ -77,8 +77,9 @@ async def test_recipients_and_sender_are_changed_by_fields():
         assert msg.mailmsg.sender == "eve@example.net", "before Update"
         msg.Fields.Update()
 
-    told = await story(arriving(change), to=TWO)
+    told = await story(arriving(change), to=(TWO[0], f"{TWO[1]} NOTIFY=NEVER"))
     assert told.addresses == ["bob@example.com", "carol@example.org"]
+    assert told.entries[0].envelope.recipients[0].parameters == {"NOTIFY": "NEVER"}
     assert str(told.entries[0].envelope.sender) == "other@example.net"
 
 
@@ -158,6 +159,7 @@ def test_a_new_text_leaves_everything_else(content, text, kind):
     message, state, seal = message_with(content)
     before = (getattr(message, other), message.subject, [one.content for one in message.attachments])
     setattr(message, kind, text)
+    assert getattr(message, kind) == text
     message.data_source.save()
     seal.close()
     after, _, _ = message_with(state.rewritten.read())

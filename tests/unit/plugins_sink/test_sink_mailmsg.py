@@ -171,10 +171,7 @@ def test_recipients_one_by_one():
     assert recipients.get_dword(0, 0x8000) == 7
     assert (recipients.get_string(1, 0x8001), recipients.get_wide_string(1, 0x8002)) == ("text", "wide")
     assert (recipients.get_bool(1, 0x8003), recipients.get_property(1, 0x8004)) == (True, b"octets")
-    assert {index: put for index, put in state.put_for.items() if put} == {
-        0: {0x8000},
-        1: {0x8001, 0x8002, 0x8003, 0x8004},
-    }
+    assert state.put_for == {0: {0x8000}, 1: {0x8001, 0x8002, 0x8003, 0x8004}}
     with pytest.raises(PropertyNotFound):
         recipients.get_string(0, IMMPID_RP.DISPLAY_NAME)
     for index in (3, -1):
@@ -215,6 +212,8 @@ def test_a_new_list():
     recipients.WriteList(added)
     assert recipients.count() == 3
     assert [one[IMMPID_RP.DOMAIN] for one in state.written_list] == [b"d.example\0", b"e.example\0", b"d.example\0"]
+    recipients.put_dword(0, 0x8000, 7)
+    assert (state.written_list[0][0x8000], state.put_for) == (dword(7), {})
     for wrong in (lambda: added.add_primary([]), lambda: added.add_primary(["a"], [1, 2])):
         with pytest.raises(BadArgument):
             wrong()

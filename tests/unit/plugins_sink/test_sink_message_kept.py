@@ -37,9 +37,12 @@ async def test_what_is_put_before_mail_is_on_every_message_of_the_session():
     def look(message):
         seen.append((message.get_string(0x8001), message.get_string(0x3001)))
 
-    told = await story(at(stages.Command, mark), submission(look))
+    def put(message):
+        message.put_string(0x8005, "more")
+
+    told = await story(at(stages.Command, mark), submission(look), submission(put), submission(look, name="last"))
     assert not told.errors
-    assert seen == [("marked at EHLO", "in passing")]
+    assert seen == [("marked at EHLO", "in passing")] * 2
     assert "8001" not in told.entries[0].facts["kept"], "ids are in decimal"
     assert str(0x8001) in told.entries[0].facts["kept"]
     assert str(0x3001) not in told.entries[0].facts["kept"]
@@ -52,11 +55,12 @@ async def test_what_sinks_put_is_there_after_a_restart(tmp_path):
         message.put_dword(0x8001, 7)
         message.recipients.put_string(0, 0x8002, "ann's")
         message.put_dword(0x3001, 8)
+        message.recipients.put_dword(0, 0x4005, 8)
 
     def look(message):
         seen.append(message.get_dword(0x8001))
         seen.append(message.recipients.get_string(0, 0x8002))
-        seen.append(0x3001 in message)
+        seen.append(0x3001 in message or 0x4005 in message.recipients[0])
         seen.append(message.get_string(IMMPID_MP.CONNECTION_IP_ADDRESS))
         seen.append(message.get_string(IMMPID_MP.HELO_DOMAIN))
         seen.append(message.get_dword(IMMPID_MP.MESSAGE_STATUS))

@@ -6,7 +6,7 @@ new list from `alloc_new_list`, filled, and given to `write_list`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from gatepost.plugins.sink.constants import E_INVALIDARG, IMMPID_RP, RECIPIENT_FLAGS
@@ -27,9 +27,10 @@ class NoRecipient(IndexError):
 class MailMsgRecipient(MailMsgPropertyBag):
     """One recipient's properties."""
 
-    def __init__(self, bag: Bag, seal: Seal, put: set[int] | None = None) -> None:
+    def __init__(self, bag: Bag, seal: Seal, note: Callable[[int], None] | None = None) -> None:
+        """`note` hears which properties are put."""
         super().__init__(bag, seal)
-        self._put_ids = put
+        self._note = note
 
     @property
     def address(self) -> str:
@@ -52,8 +53,8 @@ class MailMsgRecipient(MailMsgPropertyBag):
         self.put_dword(IMMPID_RP.RECIPIENT_FLAGS, int(flags))
 
     def _was_put(self, id: int) -> None:
-        if self._put_ids is not None:
-            self._put_ids.add(id)
+        if self._note is not None:
+            self._note(id)
 
     def __str__(self) -> str:
         return self.address
@@ -285,7 +286,8 @@ class MailMsgRecipients(MailMsgRecipientsBase):
     def _recipient(self, index: int, bag: Bag) -> MailMsgRecipient:
         if self._state.written_list is not None:
             return MailMsgRecipient(bag, self._seal)
-        return MailMsgRecipient(bag, self._seal, self._state.put_for.setdefault(index, set()))
+        put_for = self._state.put_for
+        return MailMsgRecipient(bag, self._seal, lambda id: put_for.setdefault(index, set()).add(id))
 
     def _domains(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
