@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gatepost
+from gatepost.app.settings.bindings import instances
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.app.settings.routes import Route
 from gatepost.hooks.bindings import HOUSE_PRIORITY
@@ -67,8 +68,10 @@ def _listeners(settings: Settings, facts: Facts) -> list[str]:
     ]
     name_width = max(9, *(len(one.name) for one, _ in shown)) + 2
     address_width = max(len(address) for _, address in shown) + 3
+    numbers = instances(settings) if any(plugin["dialect"] == "sink" for plugin in facts.plugins) else {}
     return [
         f"{one.name:<{name_width}}{address:<{address_width}}{_speaks(one, facts.certificates)}"
+        + (f", instance {numbers[one.name]}" if numbers else "")
         for one, address in shown
     ]
 
@@ -91,23 +94,27 @@ def _days(days: int) -> str:
 
 
 def _asked(settings: Settings, plugins: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows: list[tuple[str, int, str, str, str, str]] = [("recipient", HOUSE_PRIORITY, "house", "", _house(settings), "")]
+    rows: list[tuple[str, int, str, str, str, str, str]] = [
+        ("recipient", HOUSE_PRIORITY, "house", "", _house(settings), "", "")
+    ]
     for plugin in plugins:
         for asked in plugin["stages"]:
             limit = f"{_short(asked['timeout_s'])}, else {asked['on_failure']}" if not asked["shadow"] else ""
             source = "shadow: asked, never obeyed" if asked["shadow"] else plugin["source"]
-            rows.append((asked["stage"], asked["priority"], plugin["name"], plugin["dialect"], source, limit))
+            origin = plugin.get("origin", "")
+            rows.append((asked["stage"], asked["priority"], plugin["name"], plugin["dialect"], source, limit, origin))
     order = list(STAGES)
     rows.sort(key=lambda row: (order.index(row[0]), row[1]))
     stages = max(len(row[0]) for row in rows) + 2
     names = max(len(row[2]) for row in rows) + 2
     dialects = max(len(row[3]) for row in rows) + 2
     sources = max((len(row[4]) for row in rows if row[3]), default=0) + 2
+    limits = max(len(row[5]) for row in rows) + 2
     lines = []
     before = ""
-    for stage, priority, name, dialect, source, limit in rows:
+    for stage, priority, name, dialect, source, limit, origin in rows:
         head = f"{stage if stage != before else '':<{stages}}{priority:>5} {name:<{names}}"
-        tail = f"{dialect:<{dialects}}{source:<{sources}}{limit}" if dialect else source
+        tail = f"{dialect:<{dialects}}{source:<{sources}}{limit:<{limits}}{origin}" if dialect else source
         lines.append(head + tail)
         before = stage
     return lines

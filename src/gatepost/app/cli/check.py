@@ -111,6 +111,7 @@ def look_around(settings: Settings) -> Iterator[Look]:
     yield from (Look(*seen) for seen in look_at_routes(settings))
     if settings.plugin:
         yield from asyncio.run(_plugins(settings))
+        yield from _bindings(settings)
 
 
 def _settings(settings: Settings) -> Look:
@@ -320,6 +321,18 @@ async def _accepts_everything(settings: Settings, route: Route, domain: str) -> 
         return None
     finally:
         await servers.close()
+
+
+def _bindings(settings: Settings) -> Iterator[Look]:
+    """Where sinks are bound, and by whom."""
+    from gatepost.app.bindings_listing import listener_of, origin_of
+
+    for at, plugin in enumerate(settings.plugin):
+        if plugin.sink is not None:
+            number = plugin.sink.instance
+            where = f"instance {number} ({listener_of(settings, number)})" if number else "every instance"
+            state = "" if plugin.enabled else ", disabled"
+            yield Look("bindings", "ok", f"{plugin.name}, {where}, {origin_of(settings, at) or 'in the call'}{state}")
 
 
 async def _plugins(settings: Settings) -> list[Look]:

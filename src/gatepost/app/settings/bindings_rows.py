@@ -37,8 +37,8 @@ def add_rows(reading: Reading, text: str | None = None) -> None:
     """Append the plugins that the registry in the data folder comes to. `text` stands for the registry's file; None:
     read it.
     """
-    folder = data_folder(reading.tree)
-    if folder is None:
+    folder = _data_folder(reading.tree)
+    if folder is None or (text is None and not os.access(folder, os.X_OK)):  # nobody else's business
         return
     rows = _parsed(reading, folder / ROWS, text)
     if rows is None:
@@ -52,16 +52,15 @@ def add_rows(reading: Reading, text: str | None = None) -> None:
         _append(reading, file, tree, found, _classes(reading, folder))
 
 
-def data_folder(tree: Mapping[str, Any]) -> Path | None:
-    """The data folder that a tree of settings says; None if there is none, or it can't be looked into."""
+def _data_folder(tree: Mapping[str, Any]) -> Path | None:
+    """The data folder that a tree of settings says; None if there is none."""
     value = tree.get("data")
     if value is None:
         return None
     try:
-        folder = parse_path(value)
+        return parse_path(value)
     except PydanticCustomError:
         return None  # told with all others
-    return folder if os.access(folder, os.X_OK) else None
 
 
 def _parsed(reading: Reading, path: Path, text: str | None) -> tuple[SourceFile, dict[str, Any]] | None:
