@@ -65,7 +65,7 @@ async def test_a_plugin_on_a_page_loads_and_answers(block, tmp_path):
 @pytest.mark.parametrize(
     "block", [block for block in PYTHON if not _is_plugin(block) or "def test_" in block.text], ids=str
 )
-def test_a_program_on_a_page_runs(block, tmp_path, capsys):
+def test_a_program_on_a_page_runs(block, tmp_path, capsys, sink_session):
     module = ModuleType("page")
     module.__file__ = str(tmp_path / "page.py")
     exec(compile(block.text, str(block), "exec"), vars(module))  # the page's own code
@@ -79,6 +79,8 @@ def test_a_program_on_a_page_runs(block, tmp_path, capsys):
         if "gatepost" in wanted:
             with Server().in_thread() as server:
                 function(server)
+        elif "sink_session" in wanted:
+            function(sink_session)
         elif inspect.iscoroutinefunction(function):
             asyncio.run(function(**({"try_plugin": try_plugin} if "try_plugin" in wanted else {})))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,8 +161,9 @@ def test_a_failing_test_shows_what_was_said(tmp_path):
         "def test_it(sink_session):\n    talk = sink_session(nothing)\n    talk.reply()\n    talk.command('NOOP')\n"
         "    assert False, 'on purpose'\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "gatepost.testing.pytest_plugin"]
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=50, check=False)
     assert run.returncode == 1
     assert "- SMTP session 1 -" in run.stdout
     assert (
