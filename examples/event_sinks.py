@@ -121,6 +121,8 @@ class Greylist:
         self.answer = bag.get("answer", "come again in a few minutes")
 
     def OnSmtpInCommand(self, server, session, message, context):
+        if IMMPID_MP.SENDER_ADDRESS_SMTP not in message:  # RCPT before MAIL: the server knows what to say
+            return S_OK
         client = message.GetStringA(IMMPID_MP.CONNECTION_IP_ADDRESS)
         sender = message.GetStringA(IMMPID_MP.SENDER_ADDRESS_SMTP)
         first = SEEN.setdefault((client, sender, address_in(context.QueryCommand())), time.time())

@@ -130,3 +130,56 @@ async def test_starttls_goes_on_where_a_plugin_looks_at_replies():
         assert (await client.command("EHLO again.example")).startswith("250")
         await envelope(client, "c@d.example")
         assert (await content(client)).startswith("250")
+
+
+@pytest.mark.parametrize(
+    ("answer", "heard"),
+    [
+        (refuse(550, "5.7.1", "no chunks"), "550 5.7.1 no chunks"),
+        (v.Respond(Reply(450, "4.7.1", "not now")), "450 4.7.1 not now"),
+        (v.Respond(Reply(250, "2.0.0", "thanks")), "250 2.0.0 thanks"),
+    ],
+)
+async def test_the_octets_of_a_chunk_that_a_plugin_has_answered_are_no_commands(answer, heard):
+    lines = []
+
+    @on("command")
+    async def answers(event):
+        lines.append(event.line)
+        return answer if event.verb == "BDAT" else None
+
+    async with Rig(plugins(answers)) as rig:
+        client = rig.connect()
+        await greet(client)
+        await envelope(client, "c@d.example")
+        client.send(b"BDAT 25\r\nRSET\r\nMAIL FROM:<x@y.z>\r\nNOOP\r\n")
+        assert (await client.reply()).startswith(heard)
+        assert await client.reply() == "250 2.0.0 ok"
+        assert lines[-2:] == ["BDAT 25", "NOOP"]
+        assert (await client.command("DATA")).startswith("503")
+
+
+async def test_a_chunk_of_no_size_that_a_plugin_has_answered_ends_the_session():
+    @on("command")
+    async def answers(event):
+        return refuse("no") if event.verb == "BDAT" else None
+
+    async with Rig(plugins(answers)) as rig:
+        client = rig.connect()
+        await greet(client)
+        client.send(b"BDAT many\r\nNOOP\r\n")
+        assert (await client.reply()).startswith("550")
+        assert await client.reply() == ""
+
+
+async def test_an_answer_to_a_chunk_that_closes_is_said_first():
+    @on("command")
+    async def answers(event):
+        return v.Respond(Reply(550, "5.7.1", "go"), closes=True) if event.verb == "BDAT" else None
+
+    async with Rig(plugins(answers)) as rig:
+        client = rig.connect()
+        await greet(client)
+        client.send(b"BDAT 100 LAST\r\nNOOP\r\n")
+        assert await client.reply() == "550 5.7.1 go"
+        assert await client.reply() == ""

@@ -6,8 +6,7 @@ failure is the plugin's failure, and goes by its binding's `on_failure`. Contrac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from gatepost.hooks.events import Event
@@ -15,11 +14,11 @@ from gatepost.hooks.session import Session
 from gatepost.plugins.loaded import Exchange, Loaded
 from gatepost.plugins.sink.constants import ServerProperty, is_failure
 from gatepost.plugins.sink.properties import dword, string
+from gatepost.plugins.sink.showing import shown_call, shown_fields, shown_hresult, shown_return
 from gatepost.plugins.sink.states import Bag, Call, Context, Message, Sink
 
 _SESSION_BAG = "a sink's session"
 _SERVER_BAG = "a sink's server"
-_SHOWN = 200  # characters of a text that are shown
 
 
 class SinkFailed(RuntimeError):
@@ -48,21 +47,20 @@ class Asker:
         """
         instance = self._instance or self._instances.get(event.session.listener, 1)
         call = Call(server_bag(event, instance), session_bag(event.session), message, context, instance)
-        shown = _shown(context) if self.loaded.on_exchange is not None else ""
+        hear = self.loaded.on_exchange
+        passed = {} if hear is None else shown_fields(context)
         try:
             hresult = await self.sink.call(method, event, call)
         except Exception as error:
-            self._show(event, method, shown, f"nothing: {error}")
+            if hear is not None:
+                hear(Exchange(self.loaded.name, event.name, shown_call(method, passed), f"nothing: {error}"))
             raise
-        self._show(event, method, shown, f"0x{hresult:08X}\n{_shown(context)}")
-        if is_failure(hresult):
-            raise SinkFailed(f"{method} returned 0x{hresult:08X}")
-        return hresult
-
-    def _show(self, event: Event, method: str, passed: str, returned: str) -> None:
-        hear: Callable[[Exchange], None] | None = self.loaded.on_exchange
         if hear is not None:
-            hear(Exchange(self.loaded.name, event.name, f"{method}\n{passed}", returned))
+            returned = shown_return(hresult, passed, shown_fields(context))
+            hear(Exchange(self.loaded.name, event.name, shown_call(method, passed), returned))
+        if is_failure(hresult):
+            raise SinkFailed(f"{method} returned {shown_hresult(hresult)}")
+        return hresult
 
 
 def session_bag(session: Session) -> Bag:
@@ -84,8 +82,3 @@ def server_bag(event: Event, instance: int) -> Bag:
         }
 
     return server.holder.get((_SERVER_BAG, instance), made)
-
-
-def _shown(context: Context) -> str:
-    """Its fields, a line each."""
-    return "\n".join(f"{one.name} = {getattr(context, one.name)!r:.{_SHOWN}}" for one in fields(context))

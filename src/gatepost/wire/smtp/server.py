@@ -33,6 +33,7 @@ _JUNK = frozenset(
 _READY, _MAIL, _RCPT, _DATA, _END = State.READY, State.MAIL, State.RCPT, State.DATA, State.END
 _AUTH, _BDAT, _UNKNOWN = Verb.AUTH, Verb.BDAT, Verb.UNKNOWN
 _LMTP = Protocol.LMTP
+_HELLOS = (b"EHLO", b"HELO", b"LHLO")  # whose replies have no enhanced status  # rfc2034#3
 _BINARY = Body.BINARY_MIME
 _ASK_DATA = ev.Data()
 _ASK_CHUNK = ev.Data(is_chunk=True)
@@ -47,6 +48,8 @@ class _Chunk:
     last: bool
     resume: State = State.READY
     refusal: Reply | None = None
+    is_answered: bool = False
+    """The reply isn't ours: a plugin has answered the command."""
 
 
 class ServerSession(Introduction):
@@ -142,7 +145,7 @@ class ServerSession(Introduction):
                     self._close(clean=False)
                 return line
             if self.profile.ask_lines:
-                return self._ask(ev.Line(line), self._say_plainly if _is_hello(line) else self._say)
+                return self._ask(ev.Line(line), self._settles(line))
         else:
             line, self._heard = self._heard, None
         text, length = grammar.decode(line), len(line) + 2  # with CRLF
@@ -217,6 +220,9 @@ class ServerSession(Introduction):
             chunk.left -= len(data)
             return None if data else self._starved()
         self.state, self._chunk = chunk.resume, None
+        if chunk.is_answered:
+            self._say(chunk.refusal)
+            return None
         return self._refuse(b"BDAT", chunk.refusal, counted=not self._failing)
 
     def _chunk_done(self) -> None:
@@ -280,10 +286,7 @@ class ServerSession(Introduction):
         size, last = parsed
         refusal = refusal or self._guard(verb)
         if refusal is not None:
-            self._failing = self._failing or self.state in TRANSACTION_STATES
-            self._end_transaction()
-            self._chunk = _Chunk(size, size, last, self.state, refusal)
-            self.state = State.SWALLOW
+            self._swallow(_Chunk(size, size, last, refusal=refusal))
             return None
         self._chunk = _Chunk(size, size, last)
         self.state = State.CHUNK
@@ -291,6 +294,38 @@ class ServerSession(Introduction):
             self._content = Content(self.profile, binary=self.body is Body.BINARY_MIME)
         text = self._content.counted(b"", last=True) if last and not size else b""
         return ev.Chunk(text) if text else None
+
+    def _swallow(self, chunk: _Chunk) -> None:
+        """Its octets are read, and then its reply is said. What the transaction is without it nobody wants."""
+        self._failing = self._failing or self.state in TRANSACTION_STATES
+        self._end_transaction()
+        chunk.resume = self.state
+        self._chunk = chunk
+        self.state = State.SWALLOW
+
+    def _settles(self, line: bytes) -> Callable[[Reply], None]:
+        """Where a plugin's own answer to a line goes to."""
+        verb = line[:5].upper()
+        if verb in (b"BDAT ", b"BDAT"):
+            return self._chunk_answered
+        return self._say_plainly if verb[:4] in _HELLOS else self._say
+
+    def _chunk_answered(self, reply: Reply) -> None:
+        """A plugin has answered BDAT: the chunk's octets are no commands all the same."""
+        assert isinstance(self._question, ev.Line)
+        parsed = grammar.chunk(self._question.line[5:].decode("ascii", "replace"))
+        if isinstance(parsed, Reply) or reply.code == 421:  # nobody knows where the next command begins, or wants to
+            self._say(reply)
+            self._close(clean=False)
+        else:
+            size, last = parsed
+            self._swallow(_Chunk(size, size, last, refusal=reply, is_answered=True))
+
+    def end(self) -> None:
+        """Listen no more: the session closes when what was said has left."""
+        if self.state is State.SWALLOW and self._chunk is not None and self._chunk.refusal is not None:
+            self._say(self._chunk.refusal)
+        super().end()
 
     def _plain(self, verb: Verb, _: str, argument: str) -> Event | Reply:
         """The commands without a meaning beyond their reply."""
@@ -390,11 +425,6 @@ class ServerSession(Introduction):
         self._mail = self._content = self._chunk = None
         self.recipients = 0
         self.smtputf8 = self._data_asked = False
-
-
-def _is_hello(line: bytes) -> bool:
-    """Whether the reply to a line has no enhanced status."""  # rfc2034#3
-    return line[:4].upper() in (b"EHLO", b"HELO", b"LHLO")
 
 
 Handler = Callable[[ServerSession, Verb, str, str], Event | Reply | None]
