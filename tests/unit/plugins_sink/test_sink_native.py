@@ -42,7 +42,7 @@ from gatepost.store.blobs import FileBlob
 from unit.plugins_binary.forging import DEFAULT, GLOBAL, forged_elf
 
 X86_64 = 62
-CLSID = "{11111111-2222-3333-4444-555555555555}"
+CLSID = "{ABCDEF11-2222-3333-4444-555555555555}"
 STAND_IN = """
 import os, sys, msgspec
 sys.stdin = None
@@ -63,7 +63,7 @@ assert hear() == ["hello", 1, "sink"] and sys.argv[1] == "sink"
 say("hello", 1, "sink")
 load = hear()
 FACTS = {
-    "class": "{11111111-2222-3333-4444-555555555555}",
+    "class": "{ABCDEF11-2222-3333-4444-555555555555}",
     "interfaces": ["ISmtpInCommandSink", "IMailTransportSubmission"],
     "cacheable": True, "takes_properties": True,
 }
@@ -265,7 +265,7 @@ open(path, "ab").write(b"more\\r\\n")
 for n in (1, 2): open(f"{path}.fork{n}", "wb").write(b"own %d\\r\\n" % n)
 beside = os.path.basename(path)
 answer(message={
-    "properties": [[0x1014, b"\\2\\0\\0\\0"], [0x8001, b"own"]],
+    "properties": [[0x1014, b"\\2\\0\\0\\0"], [0x8001, os.path.dirname(path).encode()]],
     "recipients": [[1, [[0x200D, b"\\x30\\x08\\0\\0"]]]],
     "list": [[[0x2009, b"carl@example.org\\0"]]],
     "size": 26,
@@ -275,7 +275,9 @@ answer(message={
     asking = event()
     assert await sink.call("OnMessageSubmission", asking, call(Submission(), passed)) == 0
     helo = {IMMPID_MP.HELO_DOMAIN: b"c.example\0"}
-    assert passed.properties == helo | {IMMPID_MP.MESSAGE_STATUS: dword(2), 0x8001: b"own"}
+    folder = passed.properties.pop(0x8001).decode()
+    assert os.listdir(folder) == []  # whatever was asked about is gone from there
+    assert passed.properties == helo | {IMMPID_MP.MESSAGE_STATUS: dword(2)}
     assert passed.put == {0x1014, 0x8001}
     assert passed.recipients == [TWO[0], TWO[1] | {IMMPID_RP.RECIPIENT_FLAGS: dword(0x830)}]
     assert passed.put_for == {1: {0x200D}}
