@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isawaitable
 from typing import Any
 
 from gatepost.hooks import stages
@@ -17,11 +18,11 @@ from gatepost.serving.patience import SystemClock
 from unit.delivery.delivery_peer import Peer, polite
 from unit.delivery.delivery_plugins import ANN, NoHouse, Plugins, letter, send
 
-Say = Callable[[Any, Call], int | None]
+Say = Callable[[Any, Call], Any]
 
 
 class FakeSink:
-    """A sink of one function, which changes the context and returns the HRESULT."""
+    """A sink of one function, which changes the context and returns the HRESULT, perhaps later; None is S_OK."""
 
     def __init__(self, say: Say, method: str) -> None:
         self.say = say
@@ -30,7 +31,8 @@ class FakeSink:
 
     async def call(self, method: str, event: stages.Event, call: Call) -> int:
         assert method == self.method
-        return self.say(call.context, call) or 0
+        said = self.say(call.context, call)
+        return (await said if isawaitable(said) else said) or 0
 
     async def open(self, server: Any) -> None: ...
 
