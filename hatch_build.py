@@ -1,6 +1,7 @@
 """Builds the plugin hosts when the package is installed or a wheel is made, as far as there are compilers.
 
-A wheel carries what could be built, and is tied to this system only if there is a host of this system in it.
+A wheel carries what could be built, and the headers for authors; it is tied to this system only if there is a host of
+this system in it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class NativeHosts(BuildHookInterface):  # type: ignore[type-arg]
         native = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = native
         spec.loader.exec_module(native)
+        for header in native.copy_headers():
+            build_data["artifacts"].append(f"/{header.relative_to(self.root).as_posix()}")
         for target in native.TARGETS:
             try:
                 self.app.display_info(native.build(target))

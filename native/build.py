@@ -47,9 +47,21 @@ class Target:
 
 TARGETS = (
     Target("linux", "gatepost-host", "cc", "gcc libc6-dev", ("-pthread", "-ldl")),
-    Target("win64", "gatepost-host-win64.exe", "x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64", ("-static", "-s")),
-    Target("win32", "gatepost-host-win32.exe", "i686-w64-mingw32-gcc", "gcc-mingw-w64-i686", ("-static", "-s")),
+    Target(
+        "win64",
+        "gatepost-host-win64.exe",
+        "x86_64-w64-mingw32-gcc",
+        "gcc-mingw-w64-x86-64",
+        ("-static", "-s", "-luuid"),
+    ),
+    Target(
+        "win32", "gatepost-host-win32.exe", "i686-w64-mingw32-gcc", "gcc-mingw-w64-i686", ("-static", "-s", "-luuid")
+    ),
 )
+
+
+HEADERS = ("gatepost_sinks.h", "gatepost_sinks_com.h", "gatepost_sinks_values.h")
+"""What authors of event sinks compile against; it is installed with the package."""
 
 
 class BuildFailed(RuntimeError):
@@ -86,9 +98,21 @@ def build(target: Target, folder: Path = BUILT, *, anew: bool = False, flags: tu
     return f"{target.output}: built"
 
 
+def copy_headers(folder: Path = BUILT) -> list[Path]:
+    """Puts the headers beside the hosts, where they are older or missing; where they are then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = [folder / name for name in HEADERS]
+    for copy in copies:
+        octets = (SOURCES / copy.name).read_bytes()
+        if not copy.exists() or copy.read_bytes() != octets:
+            copy.write_bytes(octets)
+    return copies
+
+
 def main() -> int:
     """Builds what can be built; 1 if a compiler refused."""
     status = 0
+    copy_headers()
     for target in TARGETS:
         try:
             print(build(target, anew="--all" in sys.argv[1:]))  # noqa: T201

@@ -130,6 +130,7 @@ GATEPOST_GUID(GUID_SMTPSVC_SOURCE,             0x1b3c0666, 0xe470, 0x11d1, 0xaa,
     typedef struct name {                                                                                              \
         const struct name##Vtbl *lpVtbl;                                                                               \
     } name;                                                                                                            \
+    typedef struct name##Vtbl name##Vtbl;                                                                              \
     struct name##Vtbl
 #endif
 

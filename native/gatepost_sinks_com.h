@@ -83,6 +83,7 @@ static inline int IsEqualGUID(REFGUID one, REFGUID other) { return memcmp(one, o
 #define CLASS_E_NOAGGREGATION ((HRESULT)0x80040110)
 #define CLASS_E_CLASSNOTAVAILABLE ((HRESULT)0x80040111)
 #define DISP_E_TYPEMISMATCH ((HRESULT)0x80020005)
+#define DISP_E_OVERFLOW ((HRESULT)0x8002000a)
 
 /* ── interfaces, as one text for C and C++ ───────────────────────────────────────────────────────────────────────── */
 

@@ -33,6 +33,7 @@ static const struct {
 #ifndef _WIN32
     {"indimail", indimail_run},
 #endif
+    {"sink", sink_run},
 };
 
 #ifdef _WIN32

@@ -20,6 +20,7 @@ noreturn void host_leave(int status);
  * Stop or the end of the channel, and returns the exit status. Standard input is the null device and standard output
  * goes to standard error by then. */
 int mailenable_run(struct channel *channel);
+int sink_run(struct channel *channel);
 #ifndef _WIN32
 int indimail_run(struct channel *channel);
 #endif

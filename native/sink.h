@@ -51,6 +51,12 @@ HRESULT STDMETHODCALLTYPE face_query(struct face *face, REFIID iid, void **made)
 ULONG STDMETHODCALLTYPE face_add_ref(struct face *face);
 ULONG STDMETHODCALLTYPE face_release(struct face *face);
 
+/* The first three methods of a vtable. */
+#define FACE_UNKNOWN(interface)                                                                                        \
+    .QueryInterface = (HRESULT(STDMETHODCALLTYPE *)(interface *, REFIID, void **))face_query,                          \
+    .AddRef = (ULONG(STDMETHODCALLTYPE *)(interface *))face_add_ref,                                                   \
+    .Release = (ULONG(STDMETHODCALLTYPE *)(interface *))face_release
+
 /* Around each method: `if (!object_enter(o)) return E_UNEXPECTED; …; object_leave(o);` holds the object's lock. */
 bool object_enter(struct object *object);
 void object_leave(struct object *object);
@@ -139,5 +145,139 @@ void message_write(struct writer *writer, struct message *message);
 
 /* Gives up the host's references (object_let_go), after message_close. */
 void message_let_go(struct message *message);
+
+/* ── server and session (sink_holders.c) ─────────────────────────────────────────────────────────────────────────── */
+
+/* A bag that a sink gets as `server` or `session`. */
+struct holder;
+
+IUnknown *holder_unknown(struct holder *holder); /* no reference is counted */
+bool holder_read(struct holder *holder, struct reader *reader);      /* as bag_read */
+void holder_write_put(struct writer *writer, struct holder *holder); /* as bag_write_put */
+
+/* The virtual server of this number: there from its first question until the end. NULL without memory. */
+struct holder *server_of(int64_t instance);
+
+/* A session, from its first question until it has ended and its last question is answered. */
+struct session;
+
+struct session *session_of(struct slice name); /* to be left once; NULL without memory */
+void session_leave(struct session *session);
+void session_ended(struct slice name);
+struct holder *session_holder(struct session *session);
+
+/* The sink for the client's next lines: a reference is counted for whoever takes it; NULL without one. */
+ISmtpInCallbackSink *session_callback(struct session *session);
+void session_set_callback(struct session *session, ISmtpInCallbackSink *callback); /* NULL: none */
+
+void holders_begin(void);
+
+/* The sink is gone: closes servers and sessions, and lets them go. */
+void holders_end(void);
+
+/* ── the class and its objects (sink_classes.c, sink_properties.c) ───────────────────────────────────────────────── */
+
+/* A text in place of a CLSID: {XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX} and its NUL. */
+#define CLSID_TEXT 39
+
+/* What Load.properties say of the class. */
+struct class_wish {
+    char *source; /* the library */
+    char *name;   /* {CLSID}, ProgID or "" */
+    bool is_com;  /* by the registry, not by the library's own DllGetClassObject */
+    bool registers;
+};
+
+/* Finds the class; false with words that say what to do. Once in a process. */
+bool class_find(const struct class_wish *wish, char *why, size_t size);
+bool class_library(const struct class_wish *wish, char *why, size_t size); /* only opens it, for class_write_list */
+void class_text(char text[CLSID_TEXT]);
+void class_write_list(struct writer *writer); /* [{class, progid, description}, …]: what the library says it has */
+IUnknown *class_create(HRESULT *result);      /* a new object; NULL with a failure */
+void class_end(void);
+
+/* What the system has of COM, found once; false with words. */
+bool com_find(char *why, size_t size);
+void com_begin(void);                                      /* this thread may call COM objects from here on */
+BSTR com_text(const OLECHAR *text, size_t length);         /* as the sink will free it; NULL without memory */
+
+/* The sink properties, from Load's map; false if they aren't a map of texts, numbers and booleans. */
+bool properties_read(struct reader *reader);
+
+/* The whole of what comes before an event: hands the properties to an object that takes them. S_OK if it doesn't. */
+HRESULT properties_load(IUnknown *sink);
+
+/* ── contexts (sink_contexts.c, sink_contexts_in.c, sink_contexts_out.c) ─────────────────────────────────────────── */
+
+enum context_kind { CONTEXT_IN, CONTEXT_CALLBACK, CONTEXT_OUT, CONTEXT_RESPONSE, CONTEXT_TRANSPORT };
+
+#define TEXT_LIMIT ((size_t)128 * 1024) /* octets of one text */
+
+/* Octets with a NUL after them, which isn't counted; begin it with `{0}`. */
+struct text {
+    char *octets;
+    size_t length;
+};
+
+/* What the sink looks at, and what it changes. Which of the fields a kind has is in sink_contexts.c. */
+struct context {
+    struct object object;
+    struct face face;
+    enum context_kind kind;
+    struct question *question; /* the one it belongs to, while it is open */
+    bool is_waiting;           /* the sink has said that the result comes later */
+    bool is_notified;          /* it has come */
+    HRESULT result;
+    struct text command;  /* callback: the blob that came */
+    struct text keyword;
+    struct text native;   /* out: the command as it would be without sinks */
+    struct text response;
+    struct text blob;     /* out: to be sent */
+    bool has_blob;
+    DWORD command_status; /* response: of the response */
+    DWORD smtp_status_code;
+    DWORD recipient_index;
+    DWORD next_event_state;
+    BOOL is_protocol_error;
+    BOOL is_pipelined;
+    ISmtpInCallbackSink *callback; /* in: as set */
+};
+
+/* Read from Ask's "context"; NULL where it isn't that, or memory is out. */
+struct context *context_read(enum context_kind kind, struct reader *reader, struct question *question);
+void *context_face(struct context *context); /* for the sink; no reference is counted */
+void context_write(struct writer *writer, const struct context *context); /* Answer's "context", once it is closed */
+
+/* The sink has said that it is pending. True: wait for it, and `question_complete` is called; false: the result is there
+ * already. */
+bool context_wait(struct context *context);
+
+/* NotifyAsyncCompletion, of each kind: once. */
+HRESULT context_notify(struct context *context, HRESULT result);
+
+/* The methods that put and get texts and numbers, by their place in the context. */
+HRESULT context_query(void *face, size_t text, char *buffer, DWORD *size);
+HRESULT context_query_size(void *face, size_t text, DWORD *size);
+HRESULT context_set(void *face, size_t text, const char *octets, DWORD size, bool appends);
+HRESULT context_query_number(void *face, size_t number, DWORD *value);
+HRESULT context_set_number(void *face, size_t number, DWORD value);
+HRESULT context_set_blob(struct context *context, const BYTE *octets, DWORD size);
+#define CONTEXT(This) ((struct context *)((struct face *)(This))->object)
+
+extern const ISmtpInCommandContextVtbl in_command_vtable;
+extern const ISmtpInCallbackContextVtbl in_callback_vtable;
+extern const ISmtpOutCommandContextVtbl out_command_vtable;
+extern const ISmtpServerResponseContextVtbl server_response_vtable;
+extern const IMailTransportNotifyVtbl transport_notify_vtable;
+
+/* ── questions (sink_questions.c) ────────────────────────────────────────────────────────────────────────────────── */
+
+struct job;
+
+/* The first object of the class: made, asked what it is, and kept if it is cacheable. False with words. */
+bool questions_begin(struct writer *facts, char *why, size_t size);
+bool question_work(struct channel *channel, struct job *job);
+void question_complete(struct question *question); /* the result of one that waits is there */
+void questions_end(void);                          /* lets the kept object go */
 
 #endif

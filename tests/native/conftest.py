@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,12 +31,16 @@ def building() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def built(building: ModuleType, tmp_path_factory: pytest.TempPathFactory):
-    """Called with a target's name: its host, built once, where a warning is an error."""
-    folder = tmp_path_factory.mktemp("hosts")
+    """Called with a target's name: its host, built once for all who run tests now; a warning is an error."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "hosts"
+    folder.mkdir(exist_ok=True)
 
     def build(name: str) -> Path:
         target = next(each for each in building.TARGETS if each.name == name)
-        building.build(target, folder, flags=("-Werror",))
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            building.build(target, folder, flags=("-Werror",))
         return folder / target.output
 
     return build

@@ -105,7 +105,7 @@ def test_a_missing_host_is_named_with_what_to_do(tmp_path, monkeypatch):
 # ── greeting and ending ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("dialect", ["mailenable", "indimail"])
+@pytest.mark.parametrize("dialect", ["mailenable", "indimail", "sink"])
 def test_greets_in_its_dialect_and_leaves_with_the_house(talk, dialect):
     host = talk(dialect)
     host.send(Hello(1, dialect))
@@ -123,7 +123,7 @@ def test_says_what_it_speaks_to_who_speaks_something_else(talk, hello):
     assert host.end() == (PROTOCOL, "")
 
 
-@pytest.mark.parametrize("arguments", [[], ["sink"], ["mailenable", "indimail"]])
+@pytest.mark.parametrize("arguments", [[], ["cobol"], ["mailenable", "indimail"]])
 def test_says_how_it_is_used(built, arguments):
     done = subprocess.run([str(built("linux")), *arguments], capture_output=True, text=True)
     assert done.returncode == 64
