@@ -387,7 +387,7 @@ async def test_nobody_obeys_a_shadow():
     shadow = asked_with(command="XSHADOW", command_status=EXPE_COMPLETE_FAILURE, returns=S_FALSE)
     looks = asked_with()
 
-    async def waits(context, call):
+    async def waits(event):
         asked = len(shadow.seen)
         while len(shadow.seen) == asked:  # the shadow answers in the meantime
             await asyncio.sleep(0)
@@ -395,7 +395,7 @@ async def test_nobody_obeys_a_shadow():
     command = stages.OutCommand
     found = await sent(
         sink(command, shadow, priority=1, shadow=True),
-        sink(command, waits, priority=2),
+        [Binding("python", command, waits, priority=2)],
         sink(command, looks, priority=3),
     )
     assert found.lines == WHOLE
