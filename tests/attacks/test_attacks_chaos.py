@@ -50,7 +50,7 @@ async def held(plugins, sessions, seed, **more):
 
 
 async def test_the_server_alone():
-    report = await held([], 3000, 1_000_000)
+    report = await held([], 2000, 1_000_000)
     assert {220, 221, 250, 334, 353, 354, 421, 500, 501, 503, 550, 552, 553, 554, 555} <= set(report.replies)
 
 
@@ -84,7 +84,7 @@ async def judges(event):
 
 
 async def test_a_plugin_that_judges_everywhere():
-    await held([load(judges)], 1500, 2_000_000)
+    await held([load(judges)], 1000, 2_000_000)
 
 
 @on("command")
@@ -141,7 +141,7 @@ async def test_a_plugin_of_mailenable(library, tmp_path):
     plugin = await load_mailenable(
         library("mailenable_keywords"), env={"KEYWORDS": "lottery,viagra"}, scratch=tmp_path, backoff=QUICK
     )
-    report = await held([plugin], 1000, 5_000_000)
+    report = await held([plugin], 600, 5_000_000)
     assert report.replies[554] > 3, "it has refused words"
 
 

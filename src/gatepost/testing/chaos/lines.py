@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from gatepost.serving.place import Place
 from gatepost.serving.reception import Reception
 from gatepost.store.memory import memory_spool
+from gatepost.store.spool import Spool
+from gatepost.testing.chaos.watch import Watch
 from gatepost.testing.line import SessionEnd
 from gatepost.testing.rig import Rig
 
-SESSIONS_A_SPOOL = 200
 OPEN_S = 10.0
 
 
@@ -58,7 +59,7 @@ class Arena(Protocol):
     async def connect(self) -> Line:
         """A new connection. OSError if there is none to be had."""
 
-    async def ended(self, line: Line, seconds: float) -> list[Wrong]:
+    async def ended(self, line: Line, watch: Watch, seconds: float) -> list[Wrong]:
         """The session is over on the client's side: what went wrong on the server's, after `seconds` at the latest."""
 
 
@@ -111,19 +112,16 @@ class MemoryArena:
             rig.place.profile, starttls=True, auth=("SCRAM-SHA-256", "PLAIN", "LOGIN"), auth_without_tls=True
         )
         self._place: Place = replace(rig.place, profile=profile, tls=_no_context, users=rig.place.users or _Nobody())
-        self._count = 0
         self._failures: dict[str, list[str]] = {}
 
     async def connect(self) -> MemoryLine:
-        self._count += 1
-        if self._count % SESSIONS_A_SPOOL == 0:
-            self._place = replace(self._place, spool=memory_spool(time.time))
         line = MemoryLine("192.0.2.1")
-        line.reception = Reception(self._place, line)  # type: ignore[arg-type]  # the double has what a Stream has
+        place = replace(self._place, spool=memory_spool(time.time))  # one a session: what it stored is known
+        line.reception = Reception(place, line)  # type: ignore[arg-type]  # the double has what a Stream has
         line.task = asyncio.create_task(line.reception.run())
         return line
 
-    async def ended(self, line: Line, seconds: float) -> list[Wrong]:
+    async def ended(self, line: Line, watch: Watch, seconds: float) -> list[Wrong]:
         assert isinstance(line, MemoryLine) and line.task is not None and line.reception is not None
         wrong: list[Wrong] = []
         await asyncio.wait([line.task], timeout=seconds)
@@ -137,6 +135,7 @@ class MemoryArena:
         elif line.reception.ending == "error":
             wrong.append(Wrong("server", "the session ended by an error of the server's own; its log tells it"))
         self._look_at_records()
+        wrong += await _stored(line.reception.place.spool, watch)
         wrong += (Wrong("plugin", text) for text in self._failures.pop(line.reception.session.id, ()))
         return wrong
 
@@ -147,6 +146,21 @@ class MemoryArena:
                 self._failures.setdefault(token, []).append(text)
         self._records.entries.clear()
         self._records.errors.clear()
+
+
+async def _stored(spool: Spool, watch: Watch) -> list[Wrong]:
+    """What is wrong with the messages of a session: their line ends, and how many there are."""
+    wrong: list[Wrong] = []
+    tickets: set[str] = set()
+    for entry in await spool.entries():
+        tickets.add(str(entry.ticket))
+        bare = entry.content.read().replace(b"\r\n", b"")
+        if b"\r" in bare or b"\n" in bare:
+            wrong.append(Wrong("server", "a stored message has a CR or LF that stands alone"))
+    taken = watch.taken
+    if watch.is_sure_of_all and (len(tickets) > taken or (watch.expected.accepts and len(tickets) < taken)):
+        wrong.append(Wrong("server", f"{taken} messages were taken, and {len(tickets)} are stored"))
+    return wrong
 
 
 class _Nobody:
@@ -247,5 +261,5 @@ class TcpArena:
         async with asyncio.timeout(OPEN_S):
             return TcpLine(*await asyncio.open_connection(self._host, self._port))
 
-    async def ended(self, line: Line, seconds: float) -> list[Wrong]:
+    async def ended(self, line: Line, watch: Watch, seconds: float) -> list[Wrong]:
         return []

@@ -126,13 +126,13 @@ async def play(session: Session, line: Line, watch: Watch, patience_s: float) ->
                 await _hear(line, watch, patience_s)
             case Handshake(octets) if watch.mode is Mode.TLS:
                 if not await line.handshake(octets):
-                    watch.hung_up()
+                    watch.hung_up(at_once=True)
                     break
                 watch.handshake_done()
             case Shut():
                 break
             case HangUp():
-                watch.hung_up()
+                watch.hung_up(at_once=True)
                 await line.hang_up()
                 return number
             case _:
@@ -227,7 +227,7 @@ class _Run:
         finally:
             await line.hang_up()
         wrong = [Wrong("dialogue", text) for text in watch.findings]
-        return step, wrong + await self.arena.ended(line, self.patience_s)
+        return step, wrong + await self.arena.ended(line, watch, self.patience_s)
 
     def note(self, session: Session, step: int, wrong: list[Wrong], watch: Watch) -> None:
         report = self.report

@@ -67,9 +67,9 @@ class Watch:
 
     # fmt: off
     __slots__ = (
-        "_due", "_early", "_has_hung_up", "_heard_lines", "_is_known", "_is_smtp", "_may_close", "_recipients",
-        "_rest", "_sender", "_sent", "_skipping", "_utf8", "_was_content", "codes", "dialogue", "expected",
-        "findings", "is_closed", "last", "mode", "taken",
+        "_due", "_early", "_has_hung_up", "_heard_lines", "_is_deaf", "_is_known", "_is_smtp", "_may_close",
+        "_recipients", "_rest", "_sender", "_sent", "_skipping", "_utf8", "_was_content", "codes", "dialogue",
+        "expected", "findings", "is_closed", "last", "mode", "taken",
     )
     # fmt: on
 
@@ -95,6 +95,7 @@ class Watch:
         self._early = False  # something was sent before the banner came
         self._may_close = False
         self._has_hung_up = False
+        self._is_deaf = False
         self._was_content = False  # what was answered last
         self._utf8 = False
         self._sender = False
@@ -124,9 +125,10 @@ class Watch:
         if len(self._rest) > MAX_REPLY_LINE:
             self._wrong(f"a reply's line is longer than {MAX_REPLY_LINE} octets: {shown(self._rest)}")
 
-    def hung_up(self) -> None:
-        """The client has said all it will, or is gone."""
+    def hung_up(self, *, at_once: bool = False) -> None:
+        """The client has said all it will; or is gone, and doesn't hear any more."""
         self._has_hung_up = True
+        self._is_deaf = self._is_deaf or at_once
 
     def closed(self) -> None:
         """The server has closed the connection."""
@@ -164,6 +166,11 @@ class Watch:
     def wrong(self, what: str) -> None:
         """Something else than the dialogue is wrong."""
         self._wrong(what)
+
+    @property
+    def is_sure_of_all(self) -> bool:
+        """Whether every reply was heard, and belongs to what it answers."""
+        return not (self.findings or self._is_deaf or self.mode is Mode.LOOSE)
 
     @property
     def owes(self) -> bool:
@@ -220,7 +227,7 @@ class Watch:
             self._banner(code, whole)
         elif self._due:
             self._due -= 1
-            self.taken += code < 300
+            self.taken += code < 300 and not self._due  # the last one is about the message
         elif (unit := self._unit()) is not None:
             is_last = len(unit) == len(self._sent)
             self._is_smtp = self._is_smtp or code < 400
