@@ -12,7 +12,7 @@ import time
 
 from gatepost import delivery
 from gatepost.delivery.ahead import Memory
-from gatepost.delivery.outbound import about
+from gatepost.delivery.outbound import about, about_texts
 from gatepost.delivery.route import Hop
 from gatepost.hooks.questions import Question
 from gatepost.hooks.session import Session
@@ -75,12 +75,14 @@ class HandOvers:
 
         async def hand_over(session: Session, transaction: Transaction, envelope: Envelope, content: Blob) -> Reply:
             asked_about = about.set(transaction.ticket)  # for plugins that are asked on its way
+            asked_texts = about_texts.set(transaction.kept)
             try:
                 handed = await self._over.message(
                     hop, envelope, content, origin=None if hop.introduce is None else origin_of(session)
                 )
             finally:
                 about.reset(asked_about)
+                about_texts.reset(asked_texts)
             for recipient, reply in handed.refused:
                 # only where a plugin has added recipients for a server that answers each singly
                 log.error("%s: the next server has it, but not for %s: %s", transaction.ticket, recipient, reply)
