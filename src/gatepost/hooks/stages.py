@@ -199,7 +199,7 @@ BY_OTHER_NAMES = {
     "oninboundcommand": "command",
     "onsmtpinboundcommand": "command",
     "onarrival": "message",
-    "ontransportsubmission": "submitted",
+    "ontransportsubmission": "message",
     "onprecategorize": "submitted",
     "onpostcategorize": "expanded",
     "onsessionstart": "out-session",

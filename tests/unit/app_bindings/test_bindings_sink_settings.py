@@ -9,6 +9,8 @@ import pytest
 
 from gatepost.app.settings import Plugin, SettingsError, load
 from gatepost.app.settings.sink import SinkSection
+from gatepost.plugins.loaded import PluginError
+from gatepost.plugins.python import load as load_python
 from gatepost.plugins.sink.options import SinkOptions
 
 
@@ -73,3 +75,12 @@ def test_a_rule_elsewhere_says_its_character(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(None, environ={}, overrides={"plugin": [{"source": str(tmp_path / "sinks.py"), "rule": "ehlo=a@b"}]})
     assert "at its character 7" in str(caught.value)
+
+
+def test_a_sink_that_is_taken_for_a_plugin_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sinks.py").write_text("class A:\n    def OnSmtpInCommand(self, *more):\n        return 0\n")
+    with pytest.raises(PluginError, match='it is an event sink: dialect = "sink"'):
+        load_python(str(tmp_path / "sinks.py"))
+    (tmp_path / "none.py").write_text("class A:\n    def OnWhatever(self, *more):\n        return 0\n")
+    with pytest.raises(PluginError, match="put @on"):
+        load_python(str(tmp_path / "none.py"))

@@ -16,6 +16,7 @@ import rich_click as click
 
 from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit, Failure
+from gatepost.app.cli.registering import register, unregister
 
 if TYPE_CHECKING:
     from gatepost.app.settings import Settings
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group("plugin")
 def command() -> None:
-    """List the plugins, or look at a file as a plugin."""
+    """List the plugins, look at a file as a plugin, register COM classes."""
 
 
 @command.command("list")
@@ -66,6 +67,10 @@ def checked(*, file: Path, as_json: bool) -> int:
     if not found.hindrances:
         return Exit.OK
     return Exit.UNAVAILABLE if all(one.is_lacking for one in found.hindrances) else Exit.CONFIGURATION
+
+
+command.add_command(register)
+command.add_command(unregister)
 
 
 def _ask(frame: Frame) -> list[dict[str, Any]]:

@@ -25,6 +25,12 @@ from gatepost.plugins.finding import find
 from gatepost.plugins.loaded import Loaded, PluginError, Wish, make_binding, wanted_stages
 from gatepost.plugins.threads import Threads
 
+_MARK_IT = 'put @on("message") or another stage on a function'
+_SINK_METHODS = {
+    *("OnSmtpInCommand", "OnSmtpOutCommand", "OnSmtpServerResponse", "OnMessageSubmission", "OnArrival"),
+    *("OnSyncMessagePreCategorize", "OnMessagePostCategorize"),
+}
+
 
 @dataclass(slots=True)
 class InProcess(Loaded):
@@ -88,9 +94,8 @@ def collect(
     given = dict(properties or {})
     found = list(_hooks(thing, loaded, given))
     if not found:
-        raise PluginError(
-            f'plugin "{loaded.name}": {where} marks nothing; put @on("message") or another stage on a function'
-        )
+        mend = 'it is an event sink: dialect = "sink"' if _is_sink(thing) else _MARK_IT
+        raise PluginError(f'plugin "{loaded.name}": {where} marks nothing; {mend}')
     if given and all(hook.properties is None for hook in found):
         for hook in found:
             hook.properties = MappingProxyType(given)
@@ -198,6 +203,13 @@ def _hooks(thing: object, loaded: InProcess, given: dict[str, Any]) -> Iterator[
         written = inspect.getattr_static(type(thing), attribute)
         if (marks := _marks(getattr(written, "__func__", written))) is not None:
             yield Hook(getattr(thing, attribute), list(marks), getattr(thing, "properties", None))
+
+
+def _is_sink(thing: object) -> bool:
+    """Whether there is a class with an event method of Microsoft's sinks."""
+    things = vars(thing).values() if isinstance(thing, ModuleType) else [thing]
+    kinds = [one if inspect.isclass(one) else type(one) for one in things]
+    return any(not _SINK_METHODS.isdisjoint(dir(kind)) for kind in kinds)
 
 
 def _marks(thing: object) -> Sequence[Mark] | None:
