@@ -294,30 +294,35 @@ static void keep_callback(struct question *question) {
         session_set_callback(question->session, NULL);
 }
 
-static void send_failed(struct question *question, const char *kind, const char *text) {
-    if (!channel_send_failed(question->channel, question->id, kind, text))
+static void send_failed(struct channel *channel, int64_t id, const char *kind, const char *text) {
+    if (!channel_send_failed(channel, id, kind, text))
         host_leave(HOST_SOFTWARE);
 }
 
+/* What was the question's is given back before the house hears of it: so nothing of it is there at the next. */
 static void finish(struct question *question) {
+    struct channel *channel = question->channel;
+    int64_t id = question->id;
     struct writer writer = {0};
     question_close(question);
     keep_callback(question);
     write_answer(question, &writer);
+    question_free(question);
     if (writer.failed) {
         free(writer.octets);
-        send_failed(question, "ValueError", "what the sink has left is more than fits an answer");
-    } else if (!channel_send(question->channel, &writer)) {
+        send_failed(channel, id, "ValueError", "what the sink has left is more than fits an answer");
+    } else if (!channel_send(channel, &writer)) {
         host_leave(HOST_SOFTWARE);
     }
-    question_free(question);
     report_left(2);
 }
 
 static void fail(struct question *question, const char *kind, const char *text) {
+    struct channel *channel = question->channel;
+    int64_t id = question->id;
     question_close(question);
-    send_failed(question, kind, text);
     question_free(question);
+    send_failed(channel, id, kind, text);
 }
 
 void question_complete(struct question *question) {

@@ -1,0 +1,4 @@
+int nothing_to_see(void);
+int nothing_to_see(void) {
+    return 0;
+}
