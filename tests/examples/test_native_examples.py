@@ -77,6 +77,7 @@ def test_every_example_is_told_how_to_build_and_load():
     native = {*EXAMPLES.glob("*.c"), *EXAMPLES.glob("*.sh")}
     assert {file.name for file in native} == {
         "filter.sh", "indimail_refuser.c", "indimail_scan.c", "mailenable_keywords.c", "pickup.sh",
+        "sink_recipients.c", "sink_shield.c",
     }  # fmt: skip
     assert all(settings_of(file).startswith("[[plugin]]\nsource = ") for file in native)
     assert all(bool(build_lines(file)) == (file.suffix == ".c") for file in native)
