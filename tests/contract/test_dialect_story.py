@@ -21,12 +21,14 @@ from gatepost.plugins.mailenable import load_mailenable
 from gatepost.plugins.program import ProgramOptions, load_program
 from gatepost.plugins.python import load, load_isolated
 from gatepost.plugins.sink import load_sink
+from gatepost.plugins.sink.options import SinkOptions
 from gatepost.testing.rig import Rig
 from programs import program
 
 pytestmark = pytest.mark.timeout(240)  # a first Wine prefix takes its time
 HERE = Path(__file__).parent / "dialects"
-PREFIXES = Path(__file__).parents[2] / ".wine" / "gatepost"
+HOME = Path(__file__).parents[2]
+PREFIXES = HOME / ".wine" / "gatepost"
 COMPILER = {"so": "cc", "dll": "x86_64-w64-mingw32-gcc"}
 QUICK = Backoff(0.02, 0.5)
 
@@ -113,14 +115,17 @@ nothing.
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
-    """Called with a kind ("so", "dll") and macros: story.c compiled, once."""
+    """Called with a kind ("so", "dll"), macros and a source: it, compiled once."""
     folder = tmp_path_factory.mktemp("story")
 
-    def compiled(kind, *defined):
-        output = folder / f"story{''.join(defined)}.{kind}"
+    def compiled(kind, *defined, source="story"):
+        output = folder / f"{source}{''.join(defined)}.{kind}"
         if not output.exists():
-            flags = ["-shared", "-O1", "-w", *(["-fPIC"] if kind == "so" else []), *(f"-D{each}" for each in defined)]
-            subprocess.run([program(COMPILER[kind]), *flags, str(HERE / "story.c"), "-o", str(output)], check=True)
+            flags = ["-shared", "-O1", "-w", f"-I{HOME / 'native'}", *(f"-D{each}" for each in defined)]
+            flags += ["-fPIC"] if kind == "so" else []
+            libraries = [] if kind == "so" else ["-luuid", "-ladvapi32"]
+            command = [program(COMPILER[kind]), *flags, str(HERE / f"{source}.c"), "-o", str(output), *libraries]
+            subprocess.run(command, check=True)
         return output
 
     return compiled
@@ -177,6 +182,21 @@ async def sink(library, tmp_path, wishes):
     return await load_sink(f"{HERE / 'story_sink.py'}:Story", wishes=[sinking(wish) for wish in wishes])
 
 
+def com(kind, **options):
+    async def loaded(library, tmp_path, wishes):
+        return await load_sink(
+            library(kind, source="story_sink"),
+            wishes=[sinking(wish) for wish in wishes],
+            options=SinkOptions(**options),
+            backoff=QUICK,
+            grace_s=0.2,
+            scratch=tmp_path,
+            prefixes=PREFIXES,
+        )
+
+    return loaded
+
+
 def sinking(wish):
     """The wish with the events of a sink instead of stages, all of one priority."""
     return replace(wish, stages=tuple(dict.fromkeys(ASKED_AT["sink"].get(stage, stage) for stage in wish.stages)))
@@ -191,11 +211,15 @@ LOADERS: dict[str, Callable] = {
     "filter": filtering,
     "scan": scanning,
     "sink": sink,
+    "sink, COM": com("so"),
+    "sink, COM, Wine": com("dll"),
 }
 NEEDS = {
     "mailenable": ("cc",),
     "mailenable, Wine": (COMPILER["dll"], "wine64"),
     "indimail": ("cc",),
+    "sink, COM": ("cc",),
+    "sink, COM, Wine": (COMPILER["dll"], "wine64"),
 }
 
 
@@ -313,6 +337,15 @@ async def test_the_same_story_by_a_scanner_that_tags(library, tmp_path):
     async with Rig([await tagging(library, tmp_path, [Wish(timeout="30s")])]) as rig:
         for act in (PASS, next(act for act in STORY if act.tagged), PASS):
             assert await tell(rig, act, "192.0.2.1") == expected(act)
+
+
+@pytest.mark.needs(*NEEDS["sink, COM, Wine"])
+async def test_a_class_that_the_registry_knows_tells_of_it_too(library, tmp_path):
+    """DllRegisterServer, then CoCreateInstance by its ProgID; the act is the one that takes the longest way."""
+    plugin = await com("dll", cls="Story.Sink", create="com")(library, tmp_path, [Wish(timeout="30s")])
+    async with Rig([plugin]) as rig:
+        act = next(act for act in STORY if act.tagged)
+        assert await tell(rig, act, "192.0.2.1") == expected(act)
 
 
 FAILED = {
