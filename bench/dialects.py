@@ -1,9 +1,9 @@
 """What a plugin costs in each dialect: the same load past a plugin that lets everything through, and past none.
 
-Each dialect is bound at every stage it has. Variants take turns in each round, on a fresh server that keeps nothing,
-and what is printed is the median of the rounds: the rate beside that without plugins, and the CPU of a message in the
-server, in the plugins' processes and, under Wine, in Wine's server. Rates need an idle machine; where others work too,
-the ratio by CPU is the one to believe.
+Each dialect is bound at every stage it has, an event sink at MAIL, RCPT, DATA and submission. Variants take turns in
+each round, on a fresh server that keeps nothing, and what is printed is the median of the rounds: the rate beside that
+without plugins, and the CPU of a message in the server, in the plugins' processes and, under Wine, in Wine's server.
+Rates need an idle machine; where others work too, the ratio by CPU is the one to believe.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +35,9 @@ VARIANTS = {
     "Python, isolated, four stages": "isolated",
     "MailEnable .so, four stages": "so",
     "MailEnable .dll under Wine, four stages": "dll",
+    "Python sink, four events": "sink",
+    "COM sink .so, four events": "com-so",
+    "COM sink .dll under Wine, four events": "com-dll",
     "IndiMail .so, three stages": "indimail",
     "program, filter": "filter",
     "program, scan": "scan",
@@ -43,15 +46,16 @@ GOALS = {"so": 0.5, "dll": 0.25}
 """Of the rate without plugins, at four stages."""
 
 
-def report(rounds: int = 3, seconds: float = 4.0) -> str:
-    """The table, in Markdown. NotMeasured."""
+def report(rounds: int = 3, seconds: float = 4.0, only: Collection[str] = VARIANTS.values()) -> str:
+    """The table of these variants, in Markdown. NotMeasured."""
+    variants = {name: kind for name, kind in VARIANTS.items() if not kind or kind in only}
     with tempfile.TemporaryDirectory(prefix="bench-gatepost-") as folder:
         built = Path(folder)
         compile_plugins(built)
-        rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
-        cpus: dict[str, list[float]] = {name: [] for name in VARIANTS}
+        rates: dict[str, list[float]] = {name: [] for name in variants}
+        cpus: dict[str, list[float]] = {name: [] for name in variants}
         for number in range(rounds):
-            for name, kind in VARIANTS.items():
+            for name, kind in variants.items():
                 with started(kind, built) as process:
                     rate, _ = send(process, 2 * SESSIONS)  # warm, and a first guess
                     rate, _ = send(process, max(2 * SESSIONS, int(rate / 2)))
@@ -70,7 +74,8 @@ def shown(rates: dict[str, list[float]], cpus: dict[str, list[float]]) -> str:
     ]
     bare = next(iter(VARIANTS))
     base = statistics.median(cpus[bare])
-    for name, kind in VARIANTS.items():
+    for name in rates:
+        kind = VARIANTS[name]
         rate, cpu = statistics.median(rates[name]), statistics.median(cpus[name])
         ratios = [one / without for one, without in zip(rates[name], rates[bare], strict=True)]
         goal = f" (goal {GOALS[kind]})" if kind in GOALS else ""
@@ -104,11 +109,15 @@ def wine_cpu_s() -> float:
 
 
 def compile_plugins(folder: Path) -> None:
-    source = str(HERE / "plugins" / "passing.c")
-    for compiler, output, more in (("cc", "passing.so", ["-fPIC"]), ("x86_64-w64-mingw32-gcc", "passing.dll", [])):
+    for compiler, kind, more in (("cc", "so", ["-fPIC"]), ("x86_64-w64-mingw32-gcc", "dll", [])):
         if (found := shutil.which(compiler)) is None:
             raise NotMeasured(f"{compiler} isn't installed")
-        subprocess.run([found, "-shared", "-O2", *more, source, "-o", str(folder / output)], check=True)
+        flags = ["-shared", "-O2", f"-I{HERE.parent / 'native'}", *more]
+        for source in (HERE / "plugins" / "passing.c", HERE / "plugins" / "passing_sink.c"):
+            output = str(folder / f"{source.stem}.{kind}")
+            subprocess.run(
+                [found, *flags, str(source), "-o", output, *(["-luuid"] if kind == "dll" else [])], check=True
+            )
     for name, text in (("filter", "exec cat"), ("scan", "exit 0")):
         script = folder / name
         script.write_text(f"#!/bin/sh\n{text}\n")
@@ -143,8 +152,10 @@ async def loaded(kind: str, built: Path) -> list[Any]:
     from gatepost.plugins.mailenable import load_mailenable
     from gatepost.plugins.program import ProgramOptions, load_program
     from gatepost.plugins.python import load, load_isolated
+    from gatepost.plugins.sink import load_sink
 
     four = [Wish(stages=STAGES)]
+    events = [Wish(stages=("command",), rule="mail; rcpt; data"), Wish(stages=("message",))]
     waiting = str(HERE / "plugins" / "waiting.py")
     match kind:
         case "python":
@@ -153,6 +164,11 @@ async def loaded(kind: str, built: Path) -> list[Any]:
             return [await load_isolated(waiting, wishes=four)]
         case "so" | "dll":
             return [await load_mailenable(built / f"passing.{kind}", wishes=four, prefixes=PREFIXES)]
+        case "sink":
+            return [await load_sink(str(HERE / "plugins" / "passing_sink.py"), wishes=events)]
+        case "com-so" | "com-dll":
+            library = built / f"passing_sink.{kind[4:]}"
+            return [await load_sink(library, wishes=events, prefixes=PREFIXES)]
         case "indimail":
             return [await load_indimail(built / "passing.so")]
         case "filter":
@@ -186,12 +202,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--only", nargs="*", choices=VARIANTS.values(), help="these variants, and no plugin")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--built", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is None:
         try:
-            print(report(options.rounds, options.seconds))
+            print(report(options.rounds, options.seconds, options.only or VARIANTS.values()))
         except NotMeasured as error:
             sys.exit(f"not measured: {error}")
         return
