@@ -31,17 +31,19 @@ def building() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def built(building: ModuleType, tmp_path_factory: pytest.TempPathFactory):
-    """Called with a target's name: its host, built once for all who run tests now; a warning is an error."""
+    """Called with a target's name, and flags: its host, built once for all who run tests now; a warning is an error."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "hosts"
     folder.mkdir(exist_ok=True)
 
-    def build(name: str) -> Path:
+    def build(name: str, *flags: str) -> Path:
         target = next(each for each in building.TARGETS if each.name == name)
-        with (folder / f"{name}.lock").open("w") as lock:
+        place = folder / "-".join([name, *(flag.strip("-").replace(",", "-") for flag in flags)])
+        place.mkdir(exist_ok=True)
+        with (folder / f"{place.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            building.build(target, folder, flags=("-Werror",))
-        return folder / target.output
+            building.build(target, place, flags=("-Werror", *flags))
+        return place / target.output
 
     return build
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,23 @@ def sink_library(tmp_path_factory: pytest.TempPathFactory):
     return compiled
 
 
-@pytest.fixture(scope="module", params=["linux", pytest.param("wine", marks=pytest.mark.needs(MINGW, "wine64"))])
-def sink_systems(request, built, sink_library):
-    """The system, and the hosts that were started on it."""
+@pytest.fixture(
+    scope="module", params=["linux", "sanitized", pytest.param("wine", marks=pytest.mark.needs(MINGW, "wine64"))]
+)
+def sink_systems(request, built, sink_library, tmp_path_factory):
+    """The system, and the hosts that were started on it; `sanitized` is Linux with a host that looks at itself."""
     talks: list[Talk] = []
     if request.param == "linux":
         command, env, suffix, compiler = [str(built("linux")), "sink"], None, "so", "cc"
+    elif request.param == "sanitized":
+        command, suffix, compiler = [str(built("linux", "-g", "-fsanitize=address,undefined")), "sink"], "so", "cc"
+        spared = tmp_path_factory.mktemp("sanitized") / "spared"
+        spared.write_text("leak:channel_fill\nleak:kit_new\n")  # the process's one buffer; what a sink of a test leaks
+        env = os.environ | {
+            "ASAN_OPTIONS": "detect_leaks=1:handle_segv=0",
+            "UBSAN_OPTIONS": "halt_on_error=1",
+            "LSAN_OPTIONS": f"suppressions={spared}:print_suppressions=0",
+        }
     else:
         command, suffix, compiler = [program("wine64"), str(built("win64")), "sink"], "dll", MINGW
         env = wine.environment(wine.prefix())

@@ -149,12 +149,13 @@ THREAD(complete_in) {
     in_context *context = argument;
     nap();
     say(context, "250 later");
-    ULONG first = (ULONG)context->lpVtbl->NotifyAsyncCompletion(context, EXPE_S_CONSUMED);
-    fprintf(stderr, "notified %lx, again %lx, after %lx\n", (unsigned long)first,
-            (unsigned long)(DWORD)context->lpVtbl->NotifyAsyncCompletion(context, S_OK),
-            (unsigned long)(DWORD)context->lpVtbl->SetSmtpStatusCode(context, 1));
-    fflush(stderr);
+    HRESULT first = context->lpVtbl->NotifyAsyncCompletion(context, EXPE_S_CONSUMED);
+    HRESULT again = context->lpVtbl->NotifyAsyncCompletion(context, S_OK);
+    HRESULT after = context->lpVtbl->SetSmtpStatusCode(context, 1);
     context->lpVtbl->Release(context);
+    fprintf(stderr, "notified %lx, again %lx, after %lx\n", (unsigned long)(DWORD)first, (unsigned long)(DWORD)again,
+            (unsigned long)(DWORD)after);
+    fflush(stderr);
     return 0;
 }
 
@@ -389,10 +390,10 @@ THREAD(complete_transport) {
     nap();
     HRESULT first = arrival->notify->lpVtbl->Notify(arrival->notify, 0x77, arrival->context);
     HRESULT second = arrival->notify->lpVtbl->Notify(arrival->notify, 0x78, arrival->context);
-    fprintf(stderr, "transport %lx %lx\n", (unsigned long)(DWORD)first, (unsigned long)(DWORD)second);
-    fflush(stderr);
     arrival->notify->lpVtbl->Release(arrival->notify);
     free(arrival);
+    fprintf(stderr, "transport %lx %lx\n", (unsigned long)(DWORD)first, (unsigned long)(DWORD)second);
+    fflush(stderr);
     return 0;
 }
 
