@@ -102,6 +102,10 @@ async def takes_part(event):
             return Respond(Reply(252, "2.1.5", f"perhaps {argument}"))
         case "HELP":
             return refuse(502, "5.5.1", "no help\nat all")
+        case "BDAT" if argument[:1] in "123":
+            return refuse(452, "4.5.3", "not that many")  # the chunk's octets aren't commands all the same
+        case "BDAT" if argument[:1] in "45":
+            return Respond(Reply(250, "2.0.0", "as if they were taken"))
         case _:
             return None
 

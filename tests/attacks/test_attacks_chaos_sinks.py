@@ -1,8 +1,9 @@
-"""Sessions that no client would hold, past event sinks: those of the examples, and one that does as it likes."""
+"""Sessions that no client would hold, past event sinks: those of the examples, and some that do as they like."""
 
 from __future__ import annotations
 
 import logging
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from gatepost.plugins.sink import (
     load_sink,
 )
 from gatepost.testing.chaos import Knobs, run_with
+from programs import program
 
-SOURCE = str(Path(__file__).parents[2] / "examples" / "event_sinks.py")
+HERE = Path(__file__).parent
+NATIVE = HERE.parents[1] / "native"
+SOURCE = str(HERE.parents[1] / "examples" / "event_sinks.py")
 KNOBS = Knobs(verbs=("XVACATION",), recipients=("ann@example.org", "bob@example.org", "ann@old.example"))
 
 
@@ -30,8 +34,8 @@ def quiet():
     logging.getLogger("gatepost.serving").setLevel(logging.ERROR)
 
 
-async def held(plugins, sessions, seed, **more):
-    report = await run_with(plugins, sessions=sessions, seed=seed, knobs=KNOBS, patience_s=40, **more)
+async def held(plugins, sessions, seed, knobs=KNOBS, **more):
+    report = await run_with(plugins, sessions=sessions, seed=seed, knobs=knobs, patience_s=40, **more)
     assert report.is_clean, str(report)[:6000]
     return report
 
@@ -63,7 +67,7 @@ class Whims:
 
     def OnSmtpInCommand(self, server, session, message, context):
         command = context.QueryCommand()
-        match zlib.crc32(command.encode()) % 40 if not command.upper().startswith("BDAT") else 99:
+        match zlib.crc32(command.encode()) % 40:
             case 0:
                 context.SetResponse("550 5.7.1 no\r\n\0x\r\nand no")
                 context.SetCommandStatus(EXPE_COMPLETE_FAILURE)
@@ -100,3 +104,14 @@ async def test_a_sink_that_does_as_it_likes(priority, seed):
         [await load_sink(Whims, name="whims", wishes=[Wish(priority=priority)])], 300, seed, plain_every=0
     )
     assert report.taken > 10
+
+
+@pytest.mark.needs("cc")
+async def test_a_com_class_that_does_as_it_likes(tmp_path):
+    library = tmp_path / "whims.so"
+    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}"]
+    subprocess.run([program("cc"), *flags, "-o", library, HERE / "chaos_whims.c"], check=True)
+    sink = await load_sink(library, scratch=tmp_path)
+    report = await held([sink], 150, 14_000_000, Knobs(verbs=("XWHIM",)), plain_every=0)
+    assert report.taken > 5
+    assert report.replies[354] > 20

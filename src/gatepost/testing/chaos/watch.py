@@ -11,8 +11,8 @@ known at each moment which replies are owed, to what each belongs, and which nob
 - if the server's own handlers speak (`Expected.by_the_book`): no recipient without a sender, no content without a
   recipient, no sender within a transaction, NOOP is taken at every length that must be taken.
 
-After a finding, and after a plugin has begun to converse, nobody knows what belongs to what: then only the form is
-looked at.
+After a finding, where a plugin converses, and where it may have counted recipients otherwise than we have, nobody knows
+what belongs to what: then only the form is looked at.
 """
 
 from __future__ import annotations
@@ -374,7 +374,9 @@ class Watch:
         self._content_said(code)
 
     def _content_said(self, code: int) -> None:
-        if code == 353:  # PRDR: one for each recipient, and one for all
+        if code == 353 and not self.expected.by_the_book:  # how many recipients the house knows can't be told
+            self.mode = Mode.LOOSE
+        elif code == 353:  # PRDR: one for each recipient, and one for all
             self._due = self._recipients + 1
         self.taken += code < 300
         self._forget()

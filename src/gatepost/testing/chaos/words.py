@@ -348,7 +348,7 @@ def for_a_verb(dice: Dice, knobs: Knobs) -> bytes:
         case 1:
             return b"x" * dice.pick((511, 512, 513, 65535, 65536, 65537)) + CRLF
         case 2:
-            return after_data(dice, knobs)
+            return after_data(dice, knobs)[:4000]
         case 3:
             return dice.pick((b"*\r\n", b".\r\n", b"\r\n", b"\n", b"\r", b"=\r\n", b"\x00\r\n"))
         case _:
