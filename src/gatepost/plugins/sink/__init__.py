@@ -65,10 +65,10 @@ if TYPE_CHECKING:
         SmtpOutCommandContext,
         SmtpServerResponseContext,
     )
-    from gatepost.plugins.sink.creating import PropertyBag
     from gatepost.plugins.sink.loading import LoadedSink, load_sink
     from gatepost.plugins.sink.mailmsg import MailMsgProperties
     from gatepost.plugins.sink.mailmsg_bag import MailMsgPropertyBag, PropertyNotFound
+    from gatepost.plugins.sink.making import PropertyBag
     from gatepost.plugins.sink.options import SinkOptions
     from gatepost.plugins.sink.recipients import MailMsgRecipients, MailMsgRecipientsAdd
 
@@ -76,7 +76,7 @@ _PLACES = (
     "constants",
     "classes",
     "contexts",
-    "creating",
+    "making",
     "mailmsg",
     "mailmsg_bag",
     "recipients",

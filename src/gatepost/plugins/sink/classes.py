@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 
-from gatepost.plugins.sink.cdo import CdoMessage
+from gatepost.plugins.sink.cdo import CdoMessage, EventStatus
 from gatepost.plugins.sink.contexts import (
     MailTransportNotify,
     SmtpInCallbackContext,
@@ -18,9 +18,9 @@ from gatepost.plugins.sink.contexts import (
     SmtpOutCommandContext,
     SmtpServerResponseContext,
 )
-from gatepost.plugins.sink.creating import PropertyBag
 from gatepost.plugins.sink.mailmsg import MailMsgProperties
 from gatepost.plugins.sink.mailmsg_bag import MailMsgPropertyBag
+from gatepost.plugins.sink.making import PropertyBag
 
 Result = int | None | Awaitable[int | None]
 
@@ -113,7 +113,7 @@ class ISMTPOnArrival(ABC):
     """CDO's OnArrival, at the moment of OnTransportSubmission."""
 
     @abstractmethod
-    def OnArrival(self, msg: CdoMessage, event_status: int) -> Result:
+    def OnArrival(self, msg: CdoMessage, event_status: EventStatus) -> Result:
         """A message is to be accepted; CDO_SKIP_REMAINING_SINKS ends the chain."""
 
 

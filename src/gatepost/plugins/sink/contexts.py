@@ -1,15 +1,18 @@
 """The contexts of protocol events for a sink in Python. Contract: Interfaces.
 
 Every method has its original name too: `SetResponse` is `set_response`. What COM gives back through pointers is
-returned; sizes count the terminating NUL, as there. A text may be given with its NUL, as C authors count it.
+returned; sizes count the terminating NUL, as there. A text may be given with its NUL, and with its size behind it, as
+C authors do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from gatepost.plugins.sink.constants import NO_RECIPIENT, unsigned
+from gatepost.plugins.sink.constants import E_FAIL, NO_RECIPIENT, unsigned
 from gatepost.plugins.sink.mailmsg_bag import BadArgument, Seal, Unknown
+from gatepost.plugins.sink.spelling import attribute_of
 from gatepost.plugins.sink.states import InCallback, InCommand, OutCommand, ServerResponse
 
 MOST_TEXT = 64 * 1024
@@ -19,13 +22,34 @@ Complete = Callable[[int], None]
 """Takes the HRESULT of a call that was left pending, from any thread, once."""
 
 
-def text_of(value: str | bytes) -> str:
-    """What a sink gives as a text, without the NUL at its end. BadArgument."""
+class NoRecipientIndex(LookupError):
+    """The command isn't about one recipient."""
+
+    hresult: Final = E_FAIL
+
+
+def text_of(value: str | bytes, size: int | None = None) -> str:
+    """What a sink gives as a text, without the NUL at its end; of `size` octets, where that is said. BadArgument."""
+    if size is not None:
+        octets = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        value = octets_of(octets, size)
     if isinstance(value, bytes | bytearray):
         value = bytes(value).decode("utf-8", "surrogateescape")
     if not isinstance(value, str):
         raise BadArgument(f"a text is wanted, not {value!r:.40}")
     return value.rstrip("\0")
+
+
+def octets_of(value: bytes, size: int | None = None) -> bytes:
+    """What a sink gives as octets, the first `size` of them where that is said. BadArgument."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise BadArgument(f"octets are wanted, not {value!r:.40}")
+    octets = bytes(value)
+    if size is None:
+        return octets
+    if not 0 <= _number(size) <= len(octets) + 1:  # a C text has its NUL behind it
+        raise BadArgument(f"a size of {size} is said of {len(octets)} octets")
+    return octets[:size]
 
 
 def _number(value: int) -> int:
@@ -117,23 +141,23 @@ class SmtpInCommandContext(_Pending):
         """Whether the command counts as an error of the client's."""
         return self._now().protocol_error
 
-    def set_response(self, text: str | bytes) -> None:
+    def set_response(self, text: str | bytes, size: int | None = None) -> None:
         """Say this instead of the native response: lines with or without a code, with or without CRLF."""
-        self._now().response = _bounded(text_of(text))
+        self._now().response = _bounded(text_of(text, size))
 
-    def append_response(self, text: str | bytes) -> None:
+    def append_response(self, text: str | bytes, size: int | None = None) -> None:
         """Add to the response; where there is none yet, this is it."""
         state = self._now()
-        state.response = _bounded(state.response + text_of(text))
+        state.response = _bounded(state.response + text_of(text, size))
 
-    def set_native_response(self, text: str | bytes) -> None:
+    def set_native_response(self, text: str | bytes, size: int | None = None) -> None:
         """Say this as the native response."""
-        self._now().native_response = _bounded(text_of(text))
+        self._now().native_response = _bounded(text_of(text, size))
 
-    def append_native_response(self, text: str | bytes) -> None:
+    def append_native_response(self, text: str | bytes, size: int | None = None) -> None:
         """Add lines to the native response: "250-XFOO" at EHLO is one more capability."""
         state = self._now()
-        state.native_response = _bounded(state.native_response + text_of(text))
+        state.native_response = _bounded(state.native_response + text_of(text, size))
 
     def set_command_status(self, status: int) -> None:
         """Decide: EXPE_… flags."""
@@ -148,7 +172,12 @@ class SmtpInCommandContext(_Pending):
         self._now().protocol_error = bool(flag)
 
     def set_callback(self, callback: object) -> None:
-        """Who takes the lines that follow, with EXPE_BLOB_READY: has `OnSmtpInCallback`. None takes it away."""
+        """Who takes the lines that follow, with EXPE_BLOB_READY: has `OnSmtpInCallback`. None takes it away.
+
+        BadArgument for what hasn't.
+        """
+        if callback is not None and not attribute_of(callback, "OnSmtpInCallback"):
+            raise BadArgument(f"{callback!r:.80} has no OnSmtpInCallback")
         self._now().callback = callback
 
     QueryCommand = query_command
@@ -193,14 +222,14 @@ class SmtpInCallbackContext(Unknown):
         """Its octets; nothing is added."""
         return len(self._now().blob)
 
-    def set_response(self, text: str | bytes) -> None:
+    def set_response(self, text: str | bytes, size: int | None = None) -> None:
         """Say this; with EXPE_BLOB_READY and no response nothing is said, and the next line comes."""
-        self._now().response = _bounded(text_of(text))
+        self._now().response = _bounded(text_of(text, size))
 
-    def append_response(self, text: str | bytes) -> None:
+    def append_response(self, text: str | bytes, size: int | None = None) -> None:
         """Add to the response."""
         state = self._now()
-        state.response = _bounded(state.response + text_of(text))
+        state.response = _bounded(state.response + text_of(text, size))
 
     def set_command_status(self, status: int) -> None:
         """EXPE_BLOB_READY for one more line, EXPE_BLOB_DONE for the end; a failure ends it too."""
@@ -256,34 +285,32 @@ class SmtpOutCommandContext(_Pending):
         return _size(self._now().native_command)
 
     def query_current_recipient_index(self) -> int:
-        """The place among the message's recipients of the one that RCPT names, from 0. LookupError elsewhere."""
+        """The place among the message's recipients of the one that RCPT names, from 0. NoRecipientIndex elsewhere."""
         index = self._now().recipient_index
         if index == NO_RECIPIENT:
-            raise LookupError("the command isn't about one recipient")
+            raise NoRecipientIndex("the command isn't about one recipient")
         return index
 
     def query_command_status(self) -> int:
         """What sinks have decided: EXPE_… flags, EXPE_UNHANDLED as long as nobody has."""
         return self._now().command_status
 
-    def set_command(self, text: str | bytes) -> None:
+    def set_command(self, text: str | bytes, size: int | None = None) -> None:
         """Send this instead: one line, with or without CRLF."""
-        self._now().command = _bounded(text_of(text))
+        self._now().command = _bounded(text_of(text, size))
 
-    def append_command(self, text: str | bytes) -> None:
+    def append_command(self, text: str | bytes, size: int | None = None) -> None:
         """Add to the command, as " SIZE=10"."""
         state = self._now()
-        state.command = _bounded(state.command + text_of(text))
+        state.command = _bounded(state.command + text_of(text, size))
 
     def set_command_status(self, status: int) -> None:
         """Decide: EXPE_… flags."""
         self._now().command_status = _number(status)
 
-    def set_blob(self, octets: bytes) -> None:
+    def set_blob(self, octets: bytes, size: int | None = None) -> None:
         """Send these octets, as they are, instead of the command."""
-        if not isinstance(octets, bytes | bytearray):
-            raise BadArgument(f"octets are wanted, not {octets!r:.40}")
-        self._now().blob = bytes(octets)
+        self._now().blob = octets_of(octets, size)
 
     QueryCommand = query_command
     QueryCommandKeyword = query_command_keyword

@@ -1,15 +1,11 @@
-"""A sink in Python: its objects made as COM would make them, and called as the dispatcher of events calls them.
-
-An object is created by its class, asked whether it is cacheable, given its properties, and only then told the event; it
-is used once, unless it said it is cacheable. All of that happens in one of the plugin's threads, but for an `async`
-method, which runs in the loop. Contract: Object model.
+"""A sink in Python, called as the dispatcher of events calls it: in one of the plugin's threads, where its object is
+made too, but for an `async` method, which runs in the loop. Contract: Object model.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,16 +13,11 @@ from gatepost.hooks.events import Event
 from gatepost.plugins.loaded import PluginError
 from gatepost.plugins.sink import contexts
 from gatepost.plugins.sink.cdo import CdoMessage, EventStatus, outcome
-from gatepost.plugins.sink.constants import (
-    INTERFACES,
-    MAILTRANSPORT_S_PENDING,
-    S_FALSE,
-    S_OK,
-    is_failure,
-    unsigned,
-)
+from gatepost.plugins.sink.constants import MAILTRANSPORT_S_PENDING, S_FALSE, S_OK, unsigned
 from gatepost.plugins.sink.mailmsg import wrap
-from gatepost.plugins.sink.mailmsg_bag import BadArgument, MailMsgLoggingPropertyBag, Seal
+from gatepost.plugins.sink.mailmsg_bag import MailMsgLoggingPropertyBag, Seal
+from gatepost.plugins.sink.making import Maker, PropertyBag
+from gatepost.plugins.sink.spelling import attribute_of, methods_of
 from gatepost.plugins.sink.states import (
     Call,
     InCallback,
@@ -43,75 +34,60 @@ _CONTEXTS: Mapping[type, Callable[[Any, Seal, contexts.Complete], object]] = {
     ServerResponse: contexts.SmtpServerResponseContext,
 }
 _TRANSPORT = frozenset({"OnMessageSubmission", "OnSyncMessagePreCategorize", "OnMessagePostCategorize"})
-_CACHEABLE = ("IsCacheable", "is_cacheable")
-_LOAD = ("Load", "load")
-_FACTORY = ("CreateInstance", "create_instance")
-
-
-class PropertyBag(dict[str, Any]):
-    """IPropertyBag: the binding's sink properties, by name; a mapping too."""
-
-    def read(self, name: str) -> Any:
-        """The property of that name, without regard to case. BadArgument where there is none."""
-        for known, value in self.items():
-            if known.lower() == name.lower():
-                return value
-        raise BadArgument(f'there is no sink property "{name}"')
-
-    def write(self, name: str, value: Any) -> None:
-        """Set one, as long as the object lives; the binding's own stay."""
-        self[name] = value
-
-    Read = read
-    Write = write
-
-
-def spelled(name: str) -> tuple[str, str]:
-    """A method's name as the interface has it, and as Python would spell it."""
-    return name, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
-def methods_of(kind: type) -> frozenset[str]:
-    """The event methods that a class has, by their names in the interfaces."""
-    return frozenset(name for name in INTERFACES if _found(kind, spelled(name)) is not None)
+_CALLBACK = "OnSmtpInCallback"
+_LOAD_S = 30.0  # seconds in which the first object must be there
 
 
 class PythonSink:
-    """states.Sink, for a class. Invariant: at most one object is kept, and only if it said it is cacheable."""
+    """states.Sink, for a class."""
 
     def __init__(self, kind: type, name: str, properties: Mapping[str, Any], *, inline: bool = False) -> None:
-        """`inline`: run plain methods in the loop instead of in threads."""
+        """`inline`: run plain methods in the loop instead of in threads. PluginError."""
         self.methods = methods_of(kind)
-        self._kind = kind
         self._name = name
-        self._properties = dict(properties)
+        self._maker = Maker(kind, name, properties)
         self._inline = inline
         self._threads = Threads(name)
-        self._kept: Any = None
-        if properties and _found(kind, _LOAD) is None:
-            raise PluginError(f'plugin "{name}": {kind.__name__} has no Load, so that properties would reach nobody')
+        self._attributes = {method: attribute_of(kind, method) for method in self.methods}
+        self._async = {
+            method
+            for method, attribute in self._attributes.items()
+            if inspect.iscoroutinefunction(getattr(kind, attribute))
+        }
+
+    async def load(self) -> None:
+        """Make the object of the first event, as a test of the class. PluginError."""
+        if self._inline:
+            self._maker.load(self.methods)
+            return
+        try:
+            async with asyncio.timeout(_LOAD_S):
+                await self._threads.run(self._maker.load, self.methods)
+        except TimeoutError:
+            raise PluginError(f'plugin "{self._name}": its first object isn\'t there after {_LOAD_S:.0f} s') from None
 
     async def open(self, server: Any) -> None:
-        """Before the first connection. Nothing is made yet."""
+        """Before the first connection. There is nothing to do."""
 
     async def close(self) -> None:
         """After the last session."""
-        self._kept = None
+        self._maker.drop()
         self._threads.close()
 
     async def call(self, method: str, event: Event, call: Call) -> int:
         """As `states.Sink` says. Whatever the sink raises goes on."""
         seal = Seal()
-        completion = _Completion(asyncio.get_running_loop())
+        completion = _Completion()
         try:
-            target = self._target(method, call)
-            arguments = self._arguments(method, call, seal, completion)
-            if inspect.iscoroutinefunction(target):
-                returned = await self._bound(target, method)(*arguments)
-            elif self._inline:
-                returned = self._bound(target, method)(*arguments)
+            arguments = _arguments(method, call, seal, completion)
+            if method == _CALLBACK:
+                returned = await self._run(_callback, (call.context, arguments))
+            elif method in self._async:
+                returned = await getattr(self._maker.object(), self._attributes[method])(*arguments)
             else:
-                returned = await self._threads.run(lambda given: self._bound(target, method)(*given), arguments)
+                returned = await self._run(self._event, (self._attributes[method], arguments))
+            if returned is not None and inspect.isawaitable(returned):
+                returned = await returned
             hresult = _hresult(method, returned, arguments)
             if hresult == MAILTRANSPORT_S_PENDING or (hresult == S_FALSE and method in _TRANSPORT):
                 hresult = await completion.wait()
@@ -119,51 +95,36 @@ class PythonSink:
         finally:
             seal.close()
 
-    def _target(self, method: str, call: Call) -> Callable[..., Any]:
-        """What is called: a method of the class, or of the object that takes the lines that follow."""
-        owner: Any = self._kind
-        if method == "OnSmtpInCallback":
-            owner = call.context.callback if isinstance(call.context, InCallback) else None
-        found = _found(owner, spelled(method))
-        if found is None:
-            raise TypeError(f"{owner!r:.80} has no {method}")
-        return found
+    async def _run(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        return function(argument) if self._inline else await self._threads.run(function, argument)
 
-    def _bound(self, target: Callable[..., Any], method: str) -> Callable[..., Any]:
-        """The method as it is called: of an object made for this event, or of whoever takes the lines that follow."""
-        if method == "OnSmtpInCallback":
-            return target
-        bound: Callable[..., Any] = getattr(self._object(), target.__name__)
-        return bound
+    def _event(self, how: tuple[str, tuple[Any, ...]]) -> Any:
+        attribute, arguments = how
+        return getattr(self._maker.object(), attribute)(*arguments)
 
-    def _object(self) -> Any:
-        if self._kept is not None:
-            return self._kept
-        factory = _found(self._kind, _FACTORY)
-        made = self._kind() if factory is None else factory()
-        is_cacheable = _found(made, _CACHEABLE)
-        keeps = is_cacheable is not None and _says_yes(is_cacheable())
-        load = _found(made, _LOAD)
-        if load is not None:
-            load(PropertyBag(self._properties))
-        if keeps:
-            self._kept = made
-        return made
 
-    def _arguments(self, method: str, call: Call, seal: Seal, completion: _Completion) -> tuple[Any, ...]:
-        message = None if call.message is None else wrap(call.message, seal)
-        if method == "OnArrival":
-            assert message is not None
-            return CdoMessage(message), EventStatus()
-        if method in _TRANSPORT:
-            return message, contexts.MailTransportNotify(seal, completion.tell), None
-        context = _CONTEXTS[type(call.context)](call.context, seal, completion.tell)
-        return (
-            MailMsgLoggingPropertyBag(call.server, seal),
-            MailMsgLoggingPropertyBag(call.session, seal),
-            message,
-            context,
-        )
+def _callback(how: tuple[InCallback, tuple[Any, ...]]) -> Any:
+    state, arguments = how
+    owner = state.callback
+    attribute = attribute_of(owner, _CALLBACK)
+    if not attribute:
+        raise TypeError(f"{owner!r:.80} has no {_CALLBACK}")
+    return getattr(owner, attribute)(*arguments)
+
+
+def _arguments(method: str, call: Call, seal: Seal, completion: _Completion) -> tuple[Any, ...]:
+    message = None if call.message is None else wrap(call.message, seal)
+    if method == "OnArrival":
+        assert message is not None
+        return CdoMessage(message), EventStatus()
+    if method in _TRANSPORT:
+        return message, contexts.MailTransportNotify(seal, completion.tell), None
+    return (
+        MailMsgLoggingPropertyBag(call.server, seal),
+        MailMsgLoggingPropertyBag(call.session, seal),
+        message,
+        _CONTEXTS[type(call.context)](call.context, seal, completion.tell),
+    )
 
 
 def _hresult(method: str, returned: Any, arguments: tuple[Any, ...]) -> int:
@@ -180,32 +141,29 @@ def _hresult(method: str, returned: Any, arguments: tuple[Any, ...]) -> int:
 class _Completion:
     """The result of a call that was left pending. It may come from any thread, and before it is waited for."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._result: asyncio.Future[int] = loop.create_future()
+    __slots__ = ("_loop", "_result", "_waiting")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._result: int | None = None
+        self._waiting: asyncio.Future[int] | None = None
 
     def tell(self, hresult: int) -> None:
-        """From any thread, once."""
+        """From any thread; only the first counts."""
         self._loop.call_soon_threadsafe(self._set, hresult)
 
     async def wait(self) -> int:
-        return await self._result
+        """In the loop."""
+        if self._result is None:
+            self._waiting = self._loop.create_future()
+            return await self._waiting
+        return self._result
 
     def _set(self, hresult: int) -> None:
-        if not self._result.done():
-            self._result.set_result(hresult)
+        if self._result is None:
+            self._result = hresult
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_result(hresult)
 
 
-def _found(owner: Any, names: tuple[str, ...]) -> Callable[..., Any] | None:
-    for name in names:
-        found = getattr(owner, name, None)
-        if callable(found):
-            return found  # type: ignore[no-any-return]  # whatever a plugin has there
-    return None
-
-
-def _says_yes(answer: Any) -> bool:
-    """What IsCacheable returned: S_OK and True are yes, as is nothing at all."""
-    if isinstance(answer, bool):
-        return answer
-    return answer is None or (isinstance(answer, int) and not is_failure(answer) and answer == S_OK)
+__all__ = ["PropertyBag", "PythonSink", "methods_of"]

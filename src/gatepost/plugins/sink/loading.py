@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from gatepost.plugins.finding import find
 from gatepost.plugins.loaded import Loaded, PluginError, Wish, make_binding, wanted_stages
 from gatepost.plugins.sink import inbound
 from gatepost.plugins.sink.asking import Asker
-from gatepost.plugins.sink.creating import PythonSink, methods_of
+from gatepost.plugins.sink.creating import PythonSink
 from gatepost.plugins.sink.native import load_native
 from gatepost.plugins.sink.options import SinkOptions
 from gatepost.plugins.sink.outbound import ASKED_AT, closing_hooks, outgoing_hooks
+from gatepost.plugins.sink.spelling import attribute_of, methods_of, misspelt
 from gatepost.plugins.sink.states import Sink
-from gatepost.plugins.sink.transport import transport_hooks
+from gatepost.plugins.sink.transport import METHODS, transport_hooks
 
 Stage = type[Event]
 
@@ -48,6 +50,18 @@ _EVENTS: Mapping[str, tuple[Stage, ...]] = MappingProxyType(
     }
 )
 _LAST: Mapping[str, Any] = {"priority": MAX_PRIORITY, "last": True, "quiet": True}
+_COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "hello": 'rule = "ehlo; helo"',
+        "auth": 'rule = "auth"',
+        "sender": 'rule = "mail from=*"',
+        "recipient": 'rule = "rcpt to=*"',
+        "data": 'rule = "data"',
+        "reply": "a priority above 24576, where the native response is known",
+    }
+)
+"""What to write in the place of a stage that sinks haven't."""
+_THERE = ", ".join(_EVENTS)
 _LIBRARIES = (".so", ".dll")
 
 
@@ -95,10 +109,13 @@ async def load_sink(
     else:
         kind, where = _class_at(source, options.cls, folder)
         name = name or kind.__name__
+        _check_class(kind, name, where, options)
         sink = PythonSink(kind, name, given, inline=any(wish.inline for wish in wishes))
     loaded = LoadedSink(name, where, "sink", sink=sink)
     try:
         loaded.bindings += _bound(loaded, sink, wishes, options, instances, message_size)
+        if isinstance(sink, PythonSink):
+            await sink.load()
     except BaseException:
         await loaded.close()
         raise
@@ -114,16 +131,13 @@ def _bound(
     message_size: int,
 ) -> Iterator[Binding]:
     has = {stage for method in sink.methods for stage in _EVENTS.get(method, ())}
-    if not has:
-        raise PluginError(
-            f'plugin "{loaded.name}": {loaded.source} has no event method; a sink has {", ".join(_EVENTS)}'
-        )
     asker = Asker(loaded, sink, instance=options.instance, instances=instances)
     breaker = Breaker()
     hooks = {**outgoing_hooks(asker), **transport_hooks(asker, message_size=message_size)}
     closing = dict(closing_hooks(asker))
     words = {"ehlo_is_helo": options.ehlo_matches_helo}
     for wish in wishes or (Wish(),):
+        _check_stages(loaded.name, wish, sink.methods)
         wanted = wanted_stages(loaded.name, wish, has)
         if not wish.stages:
             wanted -= set(OUT_EVENTS)
@@ -149,7 +163,8 @@ def _class_at(source: object, wanted: str, folder: Path | None) -> tuple[type, s
     if inspect.isclass(source):
         return source, source.__name__
     if not isinstance(source, str | Path):
-        raise PluginError(f"{source!r:.80} is no class; a sink is made anew for each event, so give its class")
+        kind = type(source).__name__
+        raise PluginError(f"{source!r:.80} is no class; a sink is made anew for each event: give {kind}, its class")
     text = str(source)
     path, colon, attribute = text.rpartition(":")
     if colon and path.endswith(".py"):
@@ -166,14 +181,16 @@ def _class_in(module: ModuleType, wanted: str, where: str) -> type:
     if wanted:
         found = getattr(module, wanted, None)
         if not inspect.isclass(found):
-            there = ", ".join(_names(_sinks_in(module))) or "none with an event method"
-            raise PluginError(f'{where} has no class "{wanted}"; it has: {there}')
+            names = _names(_sinks_in(module))
+            close = difflib.get_close_matches(wanted, names, 1)
+            there = f'did you mean "{close[0]}"?' if close else f"it has: {', '.join(names) or 'none that is a sink'}"
+            raise PluginError(f'{where} has no class "{wanted}"; {there}')
         return found
     sinks = list(_sinks_in(module))
     if len(sinks) == 1:
         return sinks[0]
     if not sinks:
-        raise PluginError(f"{where} has no class with an event method; there are {', '.join(_EVENTS)}")
+        raise PluginError(f"{where} has no class with an event method; {_meant_in(module) or f'there are {_THERE}'}")
     raise PluginError(
         f"{where} has several sinks: {', '.join(_names(sinks))}; say which, "
         f'as sink = {{ class = "{sinks[0].__name__}" }}'
@@ -181,8 +198,51 @@ def _class_in(module: ModuleType, wanted: str, where: str) -> type:
 
 
 def _sinks_in(module: ModuleType) -> Iterable[type]:
-    own = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
-    return [one for one in own if methods_of(one) and not inspect.isabstract(one)]
+    return [one for one in _own_classes(module) if methods_of(one) and not inspect.isabstract(one)]
+
+
+def _own_classes(module: ModuleType) -> list[type]:
+    return [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
+
+
+def _check_stages(name: str, wish: Wish, methods: frozenset[str]) -> None:
+    """PluginError for a stage where an author of other plugins would look for commands."""
+    for stage in wish.stages:
+        mend = _COMMANDS.get(stage)
+        if mend is not None and "OnSmtpInCommand" in methods:
+            raise PluginError(
+                f'plugin "{name}": a sink isn\'t asked at "{stage}": it is asked about commands; '
+                f'write stages = ["command"] and {mend}'
+            )
+
+
+def _check_class(kind: type, name: str, where: str, options: SinkOptions) -> None:
+    """PluginError for a class that nobody would ask, or not as its author thinks."""
+    wrong = misspelt(kind)
+    if wrong is not None:
+        raise PluginError(f'plugin "{name}": {where} has {wrong[0]}, which nobody calls; did you mean {wrong[1]}?')
+    if not methods_of(kind):
+        callback = attribute_of(kind, "OnSmtpInCallback")
+        why = f"; an object with {callback} is given to SetCallback, by a sink" if callback else ""
+        raise PluginError(f'plugin "{name}": {where} has no event method{why}; a sink has one of {_THERE}')
+    if set(METHODS[stages.Message]) <= methods_of(kind):
+        both = " and ".join(METHODS[stages.Message])
+        raise PluginError(
+            f'plugin "{name}": {where} has {both}, which are about the same moment; leave one of them out'
+        )
+    if options.create == "com":
+        raise PluginError(f'plugin "{name}": create = "com" is for Windows libraries; {where} is a class in Python')
+
+
+def _meant_in(module: ModuleType) -> str:
+    """What a module without a sink has instead, for who has written it."""
+    for one in _own_classes(module):
+        if wrong := misspelt(one):
+            return f"{one.__name__} has {wrong[0]}, which nobody calls; did you mean {wrong[1]}?"
+    for method in _EVENTS:
+        if name := attribute_of(module, method):
+            return f"{name} is a function; a sink is a class with such a method"
+    return ""
 
 
 def _names(kinds: Iterable[type]) -> list[str]:
