@@ -140,3 +140,21 @@ def test_proper_content_has_to_be_taken_where_that_is_expected():
     assert "proper content" in seen(DATA + "C: x|C: .|S: 550 no", takes_all).findings[0]
     assert not seen(DATA + "C> x\ny\r\n.\r\n|S: 550 no", takes_all).findings
     assert not seen(DATA + "C: " + "x" * 999 + "|C: .|S: 550 no", takes_all).findings
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "is_sure"),
+    [
+        (DATA + "C: .|S: 250 taken|C: QUIT|S: 221 bye|close", True),
+        (BEGUN + "C: XADR|S: 354 lines|S: 421 enough|close", False),
+        (
+            BEGUN + "C: MAIL FROM:<a@b> PRDR|S: 250|C: RCPT TO:<c@d>|S: 250|C: DATA|S: 354|C: .|S: 353|S: 250|S: 250",
+            False,
+        ),
+        (BEGUN + "C: BDAT x|S: 501 no|S: 421 enough", False),
+    ],
+)
+def test_whether_all_replies_are_known(dialogue, is_sure):
+    watch = seen(dialogue, Expected(by_the_book=False, verbs=frozenset({b"XADR"})))
+    assert watch.findings == []
+    assert watch.is_sure_of_all is is_sure

@@ -67,7 +67,7 @@ class Watch:
 
     # fmt: off
     __slots__ = (
-        "_due", "_early", "_has_hung_up", "_heard_lines", "_is_deaf", "_is_known", "_is_smtp", "_may_close",
+        "_due", "_early", "_has_hung_up", "_has_missed", "_heard_lines", "_is_known", "_is_smtp", "_may_close",
         "_recipients", "_rest", "_sender", "_sent", "_skipping", "_utf8", "_was_content", "codes", "dialogue",
         "expected", "findings", "is_closed", "last", "mode", "taken",
     )
@@ -95,7 +95,7 @@ class Watch:
         self._early = False  # something was sent before the banner came
         self._may_close = False
         self._has_hung_up = False
-        self._is_deaf = False
+        self._has_missed = False  # replies, or what they belong to
         self._was_content = False  # what was answered last
         self._utf8 = False
         self._sender = False
@@ -128,7 +128,7 @@ class Watch:
     def hung_up(self, *, at_once: bool = False) -> None:
         """The client has said all it will; or is gone, and doesn't hear any more."""
         self._has_hung_up = True
-        self._is_deaf = self._is_deaf or at_once
+        self._has_missed = self._has_missed or at_once
 
     def closed(self) -> None:
         """The server has closed the connection."""
@@ -153,7 +153,7 @@ class Watch:
             and unit[:4].upper() == b"BDAT"
             and _chunk(unit.rstrip()) is None
         ):
-            self.mode = Mode.LOOSE  # whatever the size says to that server, it waits for so much
+            self._loosen()  # whatever the size says to that server, it waits for so much
             return
         self._wrong(f"no reply within {seconds:g} s to {self._asked()}")
 
@@ -170,7 +170,7 @@ class Watch:
     @property
     def is_sure_of_all(self) -> bool:
         """Whether every reply was heard, and belongs to what it answers."""
-        return not (self.findings or self._is_deaf or self.mode is Mode.LOOSE)
+        return not (self.findings or self._has_missed)
 
     @property
     def owes(self) -> bool:
@@ -307,7 +307,7 @@ class Watch:
                 self._wrong(f"an authentication response is answered: {shown(whole)}")
             return
         if verb in self.expected.verbs and code // 100 == 3:
-            self.mode = Mode.LOOSE
+            self._loosen()
             return
         self._command_answered(verb, line, code, whole, is_proper=is_proper, length=len(unit))
 
@@ -353,7 +353,7 @@ class Watch:
     def _chunk_answered(self, line: bytes, code: int, whole: bytes) -> None:
         if _chunk(line) is None:  # nobody knows where the next command begins
             self._may_close = True
-            self.mode = Mode.LOOSE
+            self._loosen()
             return
         if 300 <= code < 400 and code != 353:
             self._wrong(f"a chunk is answered: {shown(whole)}")
@@ -375,7 +375,7 @@ class Watch:
 
     def _content_said(self, code: int) -> None:
         if code == 353 and not self.expected.by_the_book:  # how many recipients the house knows can't be told
-            self.mode = Mode.LOOSE
+            self._loosen()
         elif code == 353:  # PRDR: one for each recipient, and one for all
             self._due = self._recipients + 1
         self.taken += code < 300
@@ -405,6 +405,10 @@ class Watch:
 
     def _forget(self) -> None:
         self._sender, self._recipients, self._is_known = False, 0, True
+
+    def _loosen(self) -> None:
+        self.mode = Mode.LOOSE
+        self._has_missed = True
 
     def _over(self) -> None:
         self.mode = Mode.OVER
