@@ -49,6 +49,7 @@ class Second(Sink):
 class Last(Sink):
     pass
 '''
+pytestmark = pytest.mark.timeout(240)  # many commands, each a process
 TWICE = pytest.mark.parametrize("workers", [1, 2])
 
 

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
+from gatepost.app.banner import Facts, banner
 from gatepost.app.bindings import Row, rows_in
 from gatepost.app.bindings_file import KeptText
 from gatepost.app.cli import main
+from gatepost.app.dialects import load_plugins
+from gatepost.app.settings import load
+from gatepost.app.settings.bindings import instances
+from gatepost.plugins.loaded import PluginError
 from gatepost.store.files import RealFiles
 
 ID = "{6F5B4A0E-2F0B-4D0C-9A51-6E1F4B2F7C11}"
@@ -31,6 +36,12 @@ dialect = "sink"
 source = "sinks.py:Shield"
 stages = ["command"]
 properties = { api_key = "hush" }
+"""
+
+SINK = """\
+class Shield:
+    def Load(self, bag): pass
+    def OnSmtpInCommand(self, *more): return 0
 """
 
 
@@ -239,3 +250,35 @@ def test_without_a_data_folder(tmp_path, monkeypatch, capsys):
     (tmp_path / "gatepost.toml").write_text('hostname = "a.example"\n')
     assert binding("enum") == OK
     assert "binding add" in capsys.readouterr().out
+
+
+def test_check_and_the_banner_name_the_places(here, capsys):
+    assert binding("add", "2", "OnInboundCommand", "x", "sinks.py:Shield") == OK
+    (here / "sinks.py").write_text(SINK)
+    capsys.readouterr()
+    main(["check"])
+    shown = capsys.readouterr().out
+    assert "bindings     ours, every instance, gatepost.toml:9\n" in shown
+    assert "bindings     x, instance 2 (inner), data/bindings.toml:4\n" in shown
+    assert main(["plugin", "list", "--json"]) == OK
+    plugins = json.loads(capsys.readouterr().out)
+    assert [one["origin"] for one in plugins] == ["gatepost.toml:9", "data/bindings.toml:4"]
+    settings = load("gatepost.toml", environ={})
+    told = banner(settings, Facts(1.0, 1, {}, plugins)).splitlines()
+    assert next(line for line in told if "2526" in line).endswith("smtp, instance 2")
+    assert sum(line.endswith("data/bindings.toml:4") for line in told) == 1
+
+
+async def test_conditions_and_instances_go_together(here):
+    (here / "sinks.py").write_text(SINK)
+    file = here / "gatepost.toml"
+    conditions = 'sink = { instance = 2 }\nwhen = { listener = "LISTENER" }\n'
+    whole = file.read_text().replace("properties", f"{conditions}properties")
+    file.write_text(whole.replace("LISTENER", "inner"))
+    settings = load(file, environ={})
+    [loaded] = await load_plugins(settings.plugin, instances=instances(settings))
+    assert {one.when.listeners for one in loaded.bindings if one.when} == {("inner",)}
+    file.write_text(whole.replace("LISTENER", "mx"))
+    settings = load(file, environ={})
+    with pytest.raises(PluginError, match=r"instance 2 is inner, and when\.listener says mx"):
+        await load_plugins(settings.plugin, instances=instances(settings))
