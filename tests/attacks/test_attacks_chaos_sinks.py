@@ -49,6 +49,7 @@ async def test_the_sinks_of_the_examples():
     sinks = [
         await example("Shield", "EHLO", names="mx.test localhost"),
         await example("Denied", "RCPT", names="bob@example.org"),
+        await example("Greylist", "RCPT", delay=0),
         await example("Vacation", "XVACATION"),
         await example("Vacation", "EHLO", 24600),
         await example("Renamed", "rcpt to=*@old.example", stage="message"),

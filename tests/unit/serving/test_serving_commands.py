@@ -152,10 +152,10 @@ async def test_the_octets_of_a_chunk_that_a_plugin_has_answered_are_no_commands(
         client = rig.connect()
         await greet(client)
         await envelope(client, "c@d.example")
-        client.send(b"BDAT 25\r\nRSET\r\nMAIL FROM:<x@y.z>\r\nNOOP\r\n")
+        client.send(b"bdat  25\r\nRSET\r\nMAIL FROM:<x@y.z>\r\nNOOP\r\n")
         assert (await client.reply()).startswith(heard)
         assert await client.reply() == "250 2.0.0 ok"
-        assert lines[-2:] == ["BDAT 25", "NOOP"]
+        assert lines[-2:] == ["bdat  25", "NOOP"]
         assert (await client.command("DATA")).startswith("503")
 
 

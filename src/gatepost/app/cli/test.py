@@ -13,7 +13,7 @@ import rich_click as click
 
 from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit, Failure
-from gatepost.app.cli.try_ import _plugin
+from gatepost.app.cli.try_ import plugin_given
 
 if TYPE_CHECKING:
     from gatepost.plugins.host.launched import Starters
@@ -97,7 +97,7 @@ async def _in_memory(
     from gatepost.testing.chaos import run_with
 
     properties, dialect, env, stages = given
-    loaded = [await _plugin(frame, plugin, properties, dialect, env, stages, starters)] if plugin else []
+    loaded = [await plugin_given(frame, plugin, properties, dialect, env, stages, starters)] if plugin else []
     return await run_with(loaded, **words)
 
 

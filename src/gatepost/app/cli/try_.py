@@ -85,7 +85,7 @@ def command(
         zone |= {ip: {"PTR": [host]}, host: [ip]}
 
     async def tried() -> Story:
-        loaded = await _plugin(frame, plugin, properties, dialect, env, stages, starters)
+        loaded = await plugin_given(frame, plugin, properties, dialect, env, stages, starters)
         return await try_plugin(
             loaded,
             ip=ip,
@@ -120,7 +120,7 @@ def _message(given: tuple[str, ...]) -> tuple[Path | None, list[str]]:
     return (files[0] if files else None), [one for one in given if Path(one) not in files]
 
 
-async def _plugin(
+async def plugin_given(
     frame: Frame,
     plugin: str,
     properties: tuple[str, ...],

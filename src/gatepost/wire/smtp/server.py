@@ -313,7 +313,7 @@ class ServerSession(Introduction):
     def _chunk_answered(self, reply: Reply) -> None:
         """A plugin has answered BDAT: the chunk's octets are no commands all the same."""
         assert isinstance(self._question, ev.Line)
-        parsed = grammar.chunk(self._question.line[5:].decode("ascii", "replace"))
+        parsed = grammar.chunk(self._question.line[5:].decode("ascii", "replace").strip(" "))
         if isinstance(parsed, Reply) or reply.code == 421:  # nobody knows where the next command begins, or wants to
             self._say(reply)
             self._close(clean=False)
