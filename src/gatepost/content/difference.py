@@ -15,6 +15,13 @@ MOST = 20  # changes told
 LONGEST = 160  # characters of one
 
 
+def changed(before: Blob, after: Blob) -> tuple[str, ...] | None:
+    """What is different, as `differences` says it; None if not an octet is. Reads both."""
+    if before.size == after.size and _same(before, 0, after, 0):
+        return None
+    return differences(before, after)
+
+
 def differences(before: Blob, after: Blob) -> tuple[str, ...]:
     """Lines such as `+ X-Spam: yes`, `- Subject: hello`, `body 1204 → 1310 octets`; () if nothing differs."""
     old, new = read_section(before), read_section(after)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-from gatepost.content.difference import differences
+from gatepost.content.difference import changed
 from gatepost.hooks import stages
 from gatepost.hooks.answers import AnswerError
 from gatepost.hooks.stages import Event
@@ -118,12 +118,3 @@ class _Call:
         if self.response.strip() == self.prefilled:
             return f"{self.returned}, response untouched"
         return f"{self.returned}, response {self.response!r}"
-
-
-def changed(before: Blob, after: Blob) -> tuple[str, ...] | None:
-    """What is different, in words; None if nothing is. Reads both."""
-    if before.size == after.size and all(
-        before.read(at, 65536) == after.read(at, 65536) for at in range(0, after.size, 65536)
-    ):
-        return None
-    return differences(before, after)

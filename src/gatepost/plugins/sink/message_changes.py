@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from gatepost.content.difference import differences
+from gatepost.content.difference import changed
 from gatepost.hooks.answers import AnswerError
 from gatepost.hooks.events import Event
 from gatepost.model import (
@@ -69,7 +69,7 @@ async def apply_content(event: Event, message: EventMessage, most: int = 0) -> N
         event.turn.record(edit)
         shared = message.rewritten
     for fork in message.forks:
-        group = tuple(dict.fromkeys(_recipient(bag) for bag in fork.recipients))
+        group = tuple(dict.fromkeys(recipient_of(bag) for bag in fork.recipients))
         if not group:
             continue
         own = await _replacing(event, shared, fork.content, most)
@@ -80,13 +80,13 @@ async def apply_content(event: Event, message: EventMessage, most: int = 0) -> N
 def recipients_of(message: EventMessage) -> list[tuple[Recipient, Bag]]:
     """The message's own recipients as the sink has left them, with their properties; AnswerError."""
     if message.written_list is not None:
-        return [(_recipient(bag), bag) for bag in message.written_list]
+        return [(recipient_of(bag), bag) for bag in message.written_list]
     if not message.put_for:
         return [(one, {}) for one in message.people]
     found: list[tuple[Recipient, Bag]] = []
     for index, (one, bag) in enumerate(zip(message.people, message.recipients, strict=True)):
         is_other = not message.put_for.get(index, set()).isdisjoint(_OF_LIST)
-        found.append((_recipient(bag) if is_other else one, bag))
+        found.append((recipient_of(bag) if is_other else one, bag))
     return found
 
 
@@ -98,22 +98,13 @@ async def _replacing(event: Event, before: Blob, after: Blob, most: int) -> Repl
     if 0 < most < after.size:
         raise TooLarge
     if max(before.size, after.size) <= _AT_ONCE:
-        changes = _changed(before, after)
+        changes = changed(before, after)
     else:
-        changes = await asyncio.get_running_loop().run_in_executor(None, _changed, before, after)
+        changes = await asyncio.get_running_loop().run_in_executor(None, changed, before, after)
     if changes is None:
         return None
     keep(after, event.transaction)
     return ReplaceMessage(after, changes)
-
-
-def _changed(before: Blob, after: Blob) -> tuple[str, ...] | None:
-    """What is different, in words; None if nothing is. Reads both."""
-    if before.size == after.size and all(
-        before.read(at, _AT_ONCE) == after.read(at, _AT_ONCE) for at in range(0, after.size, _AT_ONCE)
-    ):
-        return None
-    return differences(before, after)
 
 
 def _lists_differ(message: EventMessage) -> bool:
@@ -126,7 +117,7 @@ def _change_recipients(event: Event, message: EventMessage) -> None:
     wanted = dict.fromkeys(one for one, _ in recipients_of(message))
     for fork in message.forks:
         for bag in fork.recipients:
-            wanted.setdefault(_recipient(bag))
+            wanted.setdefault(recipient_of(bag))
     there = {one: one for one in message.people}
     record = event.turn.record
     for one in message.people:
@@ -149,7 +140,8 @@ def _asks_otherwise(known: Recipient, one: Recipient) -> bool:
     return (notify_flags(one), one.parameters.get("ORCPT")) != before
 
 
-def _recipient(bag: Bag) -> Recipient:
+def recipient_of(bag: Bag) -> Recipient:
+    """The recipient that a bag of properties is; AnswerError where it has no address."""
     address = string_in(bag, IMMPID_RP.ADDRESS_SMTP)
     path = _path(address)
     if not path:
@@ -179,7 +171,7 @@ def _what_was_put(message: EventMessage) -> Put:
         for index, ids in message.put_for.items():
             bag = message.recipients[index]
             if ids:
-                of[_recipient(bag).address] = {id: bag[id] for id in ids}
+                of[recipient_of(bag).address] = {id: bag[id] for id in ids}
     for fork in message.forks:
         of.update(_differing(fork.recipients, {}))
     return Put({id: properties[id] for id in message.put if id in properties}, of)
@@ -190,7 +182,7 @@ def _differing(bags: Iterable[Bag], before: dict[str, Bag]) -> dict[str, Bag]:
     named: Sequence[int] = (IMMPID_RP.ADDRESS_SMTP, IMMPID_RP.DOMAIN, IMMPID_RP.DSN_ORCPT_VALUE)
     found: dict[str, Bag] = {}
     for bag in bags:
-        address = _recipient(bag).address
+        address = recipient_of(bag).address
         old = before.get(address, {})
         if new := {id: value for id, value in bag.items() if id not in named and old.get(id) != value}:
             found[address] = new

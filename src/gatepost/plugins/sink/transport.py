@@ -20,11 +20,12 @@ from gatepost.plugins.sink.constants import (
     IMMPID_MP,
     IMMPID_RP,
     MESSAGE_STATUS,
+    RECIPIENT_FLAGS,
     S_OK,
     is_failure,
 )
 from gatepost.plugins.sink.message import EventMessage, message_of
-from gatepost.plugins.sink.message_changes import TooLarge, apply, apply_content, recipients_of
+from gatepost.plugins.sink.message_changes import TooLarge, apply, apply_content, recipient_of, recipients_of
 from gatepost.plugins.sink.message_kept import Put, remember
 from gatepost.plugins.sink.properties import dword_in, string_in
 from gatepost.plugins.sink.states import Bag, Submission
@@ -98,7 +99,7 @@ class _Transport:
             await apply_content(event, message, self._message_size)
         except TooLarge:
             return Refuse(TOO_LARGE)
-        if hresult != S_OK:
+        if hresult != S_OK and not event.turn.is_shadow:
             _consume(event)
         return answer
 
@@ -111,32 +112,49 @@ class _Transport:
 def answer_of(message: EventMessage) -> Answer:
     """What the message's status, and its recipients' flags, come to."""
     if IMMPID_MP.MESSAGE_STATUS in message.put:
-        match dword_in(message.properties, IMMPID_MP.MESSAGE_STATUS):
-            case MESSAGE_STATUS.RETRY:
-                return Refuse(_LATER)
-            case MESSAGE_STATUS.ABORT_DELIVERY:
-                return Discard("a sink has put MESSAGE_STATUS ABORT_DELIVERY")
-            case MESSAGE_STATUS.BAD_MAIL:
-                return Quarantine(BAD_MAIL)
-            case MESSAGE_STATUS.ABANDON_DELIVERY:
-                return Refuse(_ABANDONED)
-            case _:
-                pass
-    if not message.put_for and message.written_list is None:
+        of_all = _of_status(dword_in(message.properties, IMMPID_MP.MESSAGE_STATUS))
+        if of_all is not None:
+            return of_all
+    if not message.put_for and message.written_list is None and not message.forks:
         return None
-    everybody = recipients_of(message)
-    each = {one: verdict for one, bag in everybody if (verdict := _of_recipient(bag)) is not None}
+    everybody = dict(recipients_of(message))
+    each = {one: verdict for one, bag in everybody.items() if (verdict := _of_recipient(bag)) is not None}
+    for fork in message.forks:
+        of_all = _of_status(fork.status)
+        for bag in fork.recipients:
+            one = recipient_of(bag)
+            everybody[one] = bag
+            if (verdict := of_all or _of_recipient(bag)) is not None:
+                each[one] = verdict
+            else:
+                each.pop(one, None)
     if each and len(each) == len(everybody) and len(set(map(repr, each.values()))) == 1:
         return next(iter(each.values()))  # all of them alike: the message
     return each or None
 
 
+def _of_status(status: int | None) -> Verdict | None:
+    match status:
+        case MESSAGE_STATUS.RETRY:
+            return Refuse(_LATER)
+        case MESSAGE_STATUS.ABORT_DELIVERY:
+            return Discard("a sink has put MESSAGE_STATUS ABORT_DELIVERY")
+        case MESSAGE_STATUS.BAD_MAIL:
+            return Quarantine(BAD_MAIL)
+        case MESSAGE_STATUS.ABANDON_DELIVERY:
+            return Refuse(_ABANDONED)
+        case _:
+            return None
+
+
 def _of_recipient(bag: Bag) -> Verdict | None:
     flags = dword_in(bag, IMMPID_RP.RECIPIENT_FLAGS)
-    if flags & _FAILED_BIT or is_failure(dword_in(bag, IMMPID_RP.ERROR_CODE)):
+    if flags & _FAILED_BIT:
         return Refuse(_reply(bag, _FAILED))
     if flags & _UNRESOLVED_BIT:
         return Refuse(_reply(bag, _UNRESOLVED))
+    if flags & RECIPIENT_FLAGS.GENERAL_FAILURE or is_failure(dword_in(bag, IMMPID_RP.ERROR_CODE)):
+        return Refuse(_reply(bag, _FAILED))
     if flags & (_DELIVERED_BIT | _HANDLED_BIT):
         return Take("a sink has handled it")
     if dword_in(bag, IMMPID_RP.DONT_DELIVER):
