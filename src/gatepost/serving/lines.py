@@ -19,6 +19,7 @@ from gatepost.serving.place import Place
 from gatepost.wire.smtp import events
 
 OK = Reply(250, "2.0.0", "ok")
+_NOT_KEPT = Reply(451, "4.3.0", "the message wasn't kept, try again later")
 _END_OF_DATA = "."
 _MOVING = frozenset({"", "BDAT", _END_OF_DATA, "AUTH", "STARTTLS", "RSET", "QUIT"})
 """The lines whose positive reply has moved the session for good: it can't be taken back by another one."""
@@ -69,6 +70,8 @@ class Lines(Introduced):
             case Respond() | Converse() if is_obeyed:
                 machine.proceed()
             case Respond(reply, closes, counts):
+                if reply.is_positive and _is_last_chunk(line):
+                    reply = _NOT_KEPT  # its octets have gone nowhere: nobody may say that they are safe
                 one_too_many = machine.charge() if counts else None
                 machine.answer(one_too_many or reply)
                 if closes:
@@ -122,6 +125,11 @@ class Lines(Introduced):
             case _:
                 reply = outcome.pending
         self.machine.answer(reply)
+
+
+def _is_last_chunk(line: str) -> bool:
+    words = line.upper().split()  # rfc3030#2
+    return words[:1] == ["BDAT"] and words[-1] == "LAST"
 
 
 def _may_become(verb: str, reply: Reply, said: Reply) -> bool:
