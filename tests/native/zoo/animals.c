@@ -1,4 +1,4 @@
-/* The zoo: one plugin for two dialects (INDIMAIL says which). An animal is the local part of a recipient, or the header
+/* The zoo: one plugin for three dialects (INDIMAIL or SINK says which). An animal is the local part of a recipient, or the header
  * field X-Animal of a message; `good` is the plugin that never does harm, and refuses the recipient `no`. Whatever else
  * is asked for is let pass.
  *
@@ -74,14 +74,8 @@ static void count(void) {
         behave("segfaults");
 }
 
-/* What the message at `path` asks for. */
-static void show_message(const char *path) {
-    char head[4096], animal[40] = "";
-    FILE *file = fopen(path, "rb");
-    size_t size = file == NULL ? 0 : fread(head, 1, sizeof head - 1, file);
-    if (file != NULL)
-        fclose(file);
-    head[size] = '\0';
+static void show_head(const char *head) {
+    char animal[40] = "";
     const char *field = strstr(head, "\r\nX-Animal: ");
     if (field != NULL)
         snprintf(animal, sizeof animal, "%.*s", (int)strcspn(field + 12, "\r"), field + 12);
@@ -97,6 +91,23 @@ static int show_recipient(const char *address, size_t length) {
         return is(animal, getenv("ZOO_GOOD"));
     behave(animal);
     return 0;
+}
+
+#ifdef SINK
+
+#include "animals_sink.h"
+
+#else
+
+/* What the message at `path` asks for. */
+static void show_message(const char *path) {
+    char head[4096];
+    FILE *file = fopen(path, "rb");
+    size_t size = file == NULL ? 0 : fread(head, 1, sizeof head - 1, file);
+    if (file != NULL)
+        fclose(file);
+    head[size] = '\0';
+    show_head(head);
 }
 
 #ifdef INDIMAIL
@@ -144,4 +155,5 @@ long Execute(char *configuration, char *response) {
     return 1;
 }
 
+#endif
 #endif

@@ -20,6 +20,7 @@ from native.zoo.clients import body
 from programs import program
 
 HERE = Path(__file__).parent
+NATIVE = HERE.parents[2] / "native"
 LONGEST_S = 30.0
 MANY = 10**6
 
@@ -27,7 +28,7 @@ MANY = 10**6
 def compiled(folder: Path, *defined: str) -> Path:
     """animals.c as a library."""
     output = folder / f"animals{'-'.join(defined)}.so"
-    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", *(f"-D{each}" for each in defined)]
+    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", f"-I{NATIVE}", *(f"-D{each}" for each in defined)]
     subprocess.run([program("cc"), *flags, str(HERE / "animals.c"), "-o", str(output)], check=True)
     return output
 

@@ -1,4 +1,4 @@
-"""The zoo at work: plugins that do their worst, in three dialects at once, among fifty sessions of a real server.
+"""The zoo at work: plugins that do their worst, in four dialects at once, among fifty sessions of a real server.
 
 Nothing is lost, nobody is stuck, other plugins' answers are what they always are, and no process is left. How long
 sessions wait that have nothing to do with the animals is printed: that is the machine's figure too.
@@ -18,6 +18,7 @@ from gatepost.plugins.loaded import Wish
 from gatepost.plugins.mailenable import load_mailenable
 from gatepost.plugins.program import ProgramOptions, load_program
 from gatepost.plugins.python import load
+from gatepost.plugins.sink import load_sink
 from native.zoo.keeper import HERE, MANY, Keeper, check_nothing_lost, check_nothing_stuck, compiled, untiring
 
 pytestmark = [pytest.mark.needs("cc"), pytest.mark.timeout(150)]
@@ -44,6 +45,7 @@ CALM = {  # the recipients of a calm session, and what it hears about them
     "no-python": "550 5.7.1 good python says no",
     "no-mailenable": "550 5.7.1 good mailenable says no",
     "no-indimail": "550 5.7.1 good indimail says no",
+    "no-sink": "550 5.7.1 good sink says no",
 }
 SENDER, DATA = "250 2.1.0 sender ok", "354 send the message, end with a line that is a single dot"
 ACCEPTED = "250 2.0.0 accepted"
@@ -58,19 +60,31 @@ ANIMALS = {
         *(("recipient", animal) for animal in ("segfaults", "hangs", "leaks", "twice", "exits")),
         *(("message", animal) for animal in ("late", "prints", "forks", "throws")),
     ),
+    "sink": (
+        *(
+            ("recipient", one)
+            for one in ("segfaults", "hangs", "keeps", "doubles", "lingers", "never", "forks", "exits")
+        ),
+        *(("recipient", "scribbles"), ("message", "half"), ("message", "never"), ("message", "doubles")),
+        *(("message", animal) for animal in ("leaks", "late", "prints", "throws")),
+    ),
     "program": tuple(
         ("message", animal)
         for animal in ("segfaults", "hangs", "late", "prints", "floods", "forks", "throws", "exits", "leaks", "half")
     ),
 }
-HARMLESS = {"leaks", "prints", "forks", "twice", "tame"}
+HARMLESS = {"leaks", "prints", "forks", "twice", "tame", "keeps", "doubles", "lingers", "scribbles"}
 """Who may be answered for, since it only does something else beside. All the others never are."""
 
 
 async def plugins(folder, env):
     """The good ones, and the zoo's; each of these is shown only its own domain's mail."""
     more = {"scratch": folder, "grace_s": 0.2, "backoff": QUICK}
-    libraries = {"mailenable": compiled(folder), "indimail": compiled(folder, "INDIMAIL")}
+    libraries = {
+        "mailenable": compiled(folder),
+        "indimail": compiled(folder, "INDIMAIL"),
+        "sink": compiled(folder, "SINK"),
+    }
     python = folder / "good_python.py"
     python.write_text(GOOD)
     yield load(python)
@@ -79,6 +93,13 @@ async def plugins(folder, env):
     )
     yield await load_indimail(
         libraries["indimail"], name="good-indimail", env=env | {"ZOO_GOOD": "no-indimail"}, **more
+    )
+    yield await load_sink(
+        libraries["sink"],
+        name="good-sink",
+        wishes=[Wish(stages=("command",), rule="rcpt")],
+        env=env | {"ZOO_GOOD": "no-sink"},
+        **more,
     )
     yield await load_program(
         str(HERE / "animals.sh"),
@@ -89,8 +110,8 @@ async def plugins(folder, env):
     )
 
     def wishes(dialect):
-        stages = ("message",) if dialect == "program" else ("recipient", "message")
-        return [Wish(stages=stages, rule=f"rcpt to=*@{dialect}.example", timeout=TIME)]
+        before = {"program": (), "sink": ("command",)}.get(dialect, ("recipient",))
+        return [Wish(stages=(*before, "message"), rule=f"rcpt to=*@{dialect}.example", timeout=TIME)]
 
     limits = Limits(address_space=768 * MIB)
     yield await load_mailenable(
@@ -99,6 +120,7 @@ async def plugins(folder, env):
     yield await load_indimail(
         libraries["indimail"], name="zoo-indimail", env=env, wishes=wishes("indimail"), limits=limits, **more
     )
+    yield await load_sink(libraries["sink"], name="zoo-sink", env=env, wishes=wishes("sink"), limits=limits, **more)
     yield await load_program(
         str(HERE / "animals.sh"),
         name="zoo-program",
@@ -117,11 +139,12 @@ def sessions(*, wild):
         domain = "filtered.example" if number % 5 == 0 else "calm.example"
         plans.append(plan(domain, [("message", "tame")], to=list(CALM)))
     for number in range(SESSIONS - CALM_SESSIONS):
-        dialect = list(ANIMALS)[number % 3]
+        dialect = list(ANIMALS)[number % len(ANIMALS)]
         animals = [("message", "tame")]
         if wild:
             own = ANIMALS[dialect]
-            turned = own[number // 3 :] + own[: number // 3]
+            at = number // len(ANIMALS) * 2  # of more animals than a session meets
+            turned = own[at:] + own[:at]
             animals = [one for animal in turned for one in (animal, ("message", "tame"))]
         plans.append(plan(f"{dialect}.example", animals))
     return plans
