@@ -1,6 +1,6 @@
 """What a rewritten message is told to have been changed in."""
 
-from gatepost.content.difference import MOST, differences
+from gatepost.content.difference import MOST, changed, differences
 from gatepost.content.view import View
 from gatepost.model import Bytes, ReplaceMessage
 
@@ -55,3 +55,9 @@ def test_edits_go_on_upon_a_replaced_message() -> None:
     view.edit(ReplaceMessage(Bytes(b"A: 1\r\n\r\nx\r\n")))
     view.headers["B"] = "2"
     assert view.blob.read() == b"A: 1\r\nB: 2\r\n\r\nx\r\n"
+
+
+def test_the_same_octets_and_the_same_fields() -> None:
+    assert changed(Bytes(BEFORE), Bytes(BEFORE)) is None
+    assert changed(Bytes(BEFORE), Bytes(b"Subject: hello\r\nFrom: a@b.example\r\n\r\nbody\r\n")) == ()
+    assert changed(Bytes(BEFORE), Bytes(BEFORE.replace(b"body", b"BODY"))) == ("body changed, 6 octets",)

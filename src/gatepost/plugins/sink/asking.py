@@ -46,7 +46,8 @@ class Asker:
         raises.
         """
         instance = self._instance or self._instances.get(event.session.listener, 1)
-        call = Call(server_bag(event, instance), session_bag(event.session), message, context, instance)
+        whose = self if event.turn.is_shadow else None
+        call = Call(server_bag(event, instance, whose), session_bag(event.session, whose), message, context, instance)
         hear = self.loaded.on_exchange
         passed = {} if hear is None else shown_fields(context)
         try:
@@ -63,16 +64,16 @@ class Asker:
         return hresult
 
 
-def session_bag(session: Session) -> Bag:
-    """The connection's properties, shared by all its sinks."""
+def session_bag(session: Session, whose: object = None) -> Bag:
+    """The connection's properties, shared by all its sinks; a shadow (`whose`) has its own."""
     try:
-        return session.holder.get(_SESSION_BAG, Bag)
+        return session.holder.get(_SESSION_BAG if whose is None else (_SESSION_BAG, whose), Bag)
     except LookupError:  # a shadow, asked when the session is over
         return {}
 
 
-def server_bag(event: Event, instance: int) -> Bag:
-    """The virtual server's properties, shared by all its sinks in this worker."""
+def server_bag(event: Event, instance: int, whose: object = None) -> Bag:
+    """The virtual server's properties, shared by all its sinks in this worker; a shadow (`whose`) has its own."""
     server = event.server
 
     def made() -> Bag:
@@ -81,4 +82,4 @@ def server_bag(event: Event, instance: int) -> Bag:
             ServerProperty.DEFAULTDOMAIN: string(server.hostname),
         }
 
-    return server.holder.get((_SERVER_BAG, instance), made)
+    return server.holder.get((_SERVER_BAG, instance, whose), made)

@@ -15,7 +15,9 @@ from gatepost.hooks import stages
 from gatepost.hooks.bindings import DEFAULT_PRIORITY, HOUSE_PRIORITY, Binding
 from gatepost.hooks.breaker import Breaker
 from gatepost.hooks.events import Event
-from gatepost.hooks.verdicts import PROCEED, Converse, Proceed, Respond
+from gatepost.hooks.rules import When
+from gatepost.hooks.session import Session
+from gatepost.hooks.verdicts import PROCEED, Converse, Hangup, Proceed, Respond
 from gatepost.model import Reply
 from gatepost.plugins.loaded import Wish, make_binding
 from gatepost.plugins.sink.asking import Asker, SinkFailed
@@ -40,8 +42,10 @@ MOST_OCTETS = 1024 * 1024
 """Their octets."""
 
 _DIALOGUE = "a session's dialogue with sinks"
-_DECIDING = EXPE_DROP_SESSION | EXPE_TRANSIENT_FAILURE | EXPE_COMPLETE_FAILURE | EXPE_BLOB_READY
+_FAILED = EXPE_TRANSIENT_FAILURE | EXPE_COMPLETE_FAILURE
+_DECIDING = EXPE_DROP_SESSION | _FAILED | EXPE_BLOB_READY
 _END_OF_DATA = "."
+_GOING = 421
 
 
 @dataclass(slots=True)
@@ -89,8 +93,45 @@ def bindings(asker: Asker, wish: Wish, breaker: Breaker, *, ehlo_matches_helo: b
         return
     quiet = {"always": True, "quiet": True, "last": True}
     ours = Wish(secrets=wish.secrets)
-    yield make_binding(name, stages.Command, inbound.decide, {**quiet, "priority": DEFAULT_PRIORITY}, ours, breaker)
-    yield make_binding(name, stages.Replying, inbound.say, {**quiet, "priority": 0, "last": False}, ours, breaker)
+    decide = make_binding(name, stages.Command, inbound.decide, {**quiet, "priority": DEFAULT_PRIORITY}, ours, breaker)
+    yield replace(decide, when=_IfDeciding(asker=asker))
+    say = make_binding(name, stages.Replying, inbound.say, {**quiet, "priority": 0, "last": False}, ours, breaker)
+    yield replace(say, when=_IfSaying())
+
+
+@dataclass(frozen=True)
+class _IfDeciding(When):
+    """The last change of the session's dialogue is this sink's, and decides: so that nobody else costs a turn."""
+
+    asker: Asker | None = None
+
+    def holds(self, session: Session, size: int | None) -> bool:
+        dialogue = _known(session)
+        is_wanted = dialogue.by is self.asker and bool(_flags(dialogue.state) & _DECIDING)
+        return is_wanted and super().holds(session, size)
+
+
+@dataclass(frozen=True)
+class _IfSaying(When):
+    """The session's dialogue has something that isn't said."""
+
+    def holds(self, session: Session, size: int | None) -> bool:
+        dialogue = _known(session)
+        state = dialogue.state
+        is_wanted = not dialogue.is_said and (
+            dialogue.is_decided
+            or state.command_status != EXPE_UNHANDLED
+            or state.protocol_error
+            or bool(state.response or state.native_response or state.smtp_status_code)
+        )
+        return is_wanted and super().holds(session, size)
+
+
+def _known(session: Session) -> Dialogue:
+    try:
+        return session.holder.get(_DIALOGUE, Dialogue)
+    except LookupError:  # the session is over
+        return Dialogue()
 
 
 class _Inbound:
@@ -117,7 +158,7 @@ class _Inbound:
             return PROCEED
         return self._decided(dialogue) if _flags(dialogue.state) & _DECIDING else PROCEED
 
-    async def say(self, event: stages.Replying) -> Proceed | Respond:
+    async def say(self, event: stages.Replying) -> Proceed | Respond | Hangup:
         """The house has answered: what sinks below it wanted said comes into its place."""
         dialogue = dialogue_of(event)
         if dialogue.number != event.number or dialogue.is_said or event.line == _END_OF_DATA:
@@ -129,7 +170,7 @@ class _Inbound:
         state.native_response = _with_native(event.reply, state.native_response)
         return self._instead(event.reply, state)
 
-    async def replying(self, event: stages.Replying) -> Proceed | Respond:
+    async def replying(self, event: stages.Replying) -> Proceed | Respond | Hangup:
         """Above the house: the sink is asked, and sees what the house says."""
         if event.line in ("", _END_OF_DATA):
             return PROCEED
@@ -140,7 +181,7 @@ class _Inbound:
         if not dialogue.is_said or not state.native_response:
             dialogue.is_said = True
             state.native_response = text_of_reply(event.reply)
-        before = replace(state)
+        before = state.copy()
         hresult = await self._ask(event, event.line, dialogue, state)
         dialogue.is_decided = hresult != S_OK
         if _flags(state) & EXPE_BLOB_READY:
@@ -154,7 +195,7 @@ class _Inbound:
         state.command = line
         state.keyword = line.partition(" ")[0]
         message = message_of(event)
-        before = replace(state)
+        before = state.copy()
         try:
             hresult = await self._asker.ask(METHOD, event, state, message)
             apply(event, message)
@@ -169,7 +210,7 @@ class _Inbound:
         state = dialogue.state
         dialogue.is_decided = True
         flags = _flags(state)
-        reply = reply_of(state.response or state.native_response, state.smtp_status_code, flags)
+        reply = reply_of(_words(state, ""), state.smtp_status_code, flags)
         if flags & EXPE_BLOB_READY:
             if state.callback is None:
                 raise SinkFailed("EXPE_BLOB_READY without SetCallback: nobody would take the lines that follow")
@@ -177,17 +218,20 @@ class _Inbound:
             return Converse(reply, MOST_LINES, MOST_OCTETS)
         return Respond(reply, closes=bool(flags & EXPE_DROP_SESSION), counts=state.protocol_error)
 
-    def _instead(self, reply: Reply, state: InCommand) -> Proceed | Respond:
+    def _instead(self, reply: Reply, state: InCommand) -> Proceed | Respond | Hangup:
         """What is said instead of the house's reply, if anything."""
         flags = _flags(state)
-        if state.response or flags & _DECIDING:
-            other = reply_of(state.response, state.smtp_status_code, flags)
-        elif state.native_response != text_of_reply(reply):
-            other = reply_of(state.native_response, state.smtp_status_code, flags)
+        words = _words(state, text_of_reply(reply))
+        if words or flags & _FAILED:
+            other = reply_of(words, state.smtp_status_code, flags)
         elif 200 <= state.smtp_status_code <= 599:
             other = Reply(state.smtp_status_code, "", reply.text)
+        elif flags & EXPE_DROP_SESSION:
+            other = reply
         else:
             return _counting(reply, state)
+        if other.code == _GOING and reply.code != _GOING and flags & EXPE_DROP_SESSION:
+            return Hangup(other)  # which may be said whatever the house has said
         return Respond(other, closes=bool(flags & EXPE_DROP_SESSION), counts=state.protocol_error)
 
     async def _blob(self, event: stages.Command, blob: bytes) -> Proceed | Respond | Converse:
@@ -210,6 +254,17 @@ class _Inbound:
 def _flags(state: InCommand) -> int:
     """The flags of a status; none as long as nobody has decided."""
     return 0 if state.command_status == EXPE_UNHANDLED else state.command_status
+
+
+def _words(state: InCommand, house: str) -> str:
+    """What sinks want said, where the house would say `house`: the response, or what they have made of the native one.
+
+    A success among the native response's own lines isn't said of a command that was failed.
+    """
+    native = state.native_response
+    if state.response or native == house:
+        return state.response
+    return "" if _flags(state) & _FAILED and native[:1] in "23" else native
 
 
 def _counting(reply: Reply, state: InCommand) -> Proceed | Respond:

@@ -25,7 +25,7 @@ from gatepost.plugins.sink.mailmsg_bag import (
     Unknown,
 )
 from gatepost.plugins.sink.mailmsg_content import Content
-from gatepost.plugins.sink.properties import string_in
+from gatepost.plugins.sink.properties import dword_in, string_in
 from gatepost.plugins.sink.recipients import MailMsgRecipient, MailMsgRecipients, MailMsgRecipientsAdd, NoRecipient
 from gatepost.plugins.sink.states import Bag, Fork, Message
 
@@ -62,7 +62,7 @@ class MailMsgProperties(MailMsgPropertyBag):
         self._state = state
         self._written: Content | None = None
         self._maps: dict[int, Any] = {}
-        self._forks: list[tuple[MailMsgProperties, MailMsgRecipientsAdd]] = []
+        self._forks: list[tuple[_Fork, MailMsgRecipientsAdd]] = []
         self._list: MailMsgRecipients | None = None
 
     # ── its envelope ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -174,11 +174,14 @@ class MailMsgProperties(MailMsgPropertyBag):
 
     def fork_for_recipients(self) -> tuple[MailMsgProperties, MailMsgRecipientsAdd]:
         """A message with content of its own, the same as this one's at first, and the list of its recipients, empty
-        at first. Who is in it gets that content, and no longer this message. NoContent.
+        at first. Who is in it gets that content, and no longer this message.
+
+        Of its properties only MESSAGE_STATUS can be put: it says what becomes of these recipients. NoContent.
         """
         content = self._content().snapshot()
-        state = Message(properties=dict(self._state.properties), content=content)
-        fork = MailMsgProperties(state, self._seal), MailMsgRecipientsAdd(self._seal)
+        recipients = MailMsgRecipientsAdd(self._seal)
+        state = Message(dict(self._state.properties), recipients._list, content)
+        fork = _Fork(state, self._seal), recipients
         self._forks.append(fork)
         return fork
 
@@ -229,9 +232,28 @@ class MailMsgProperties(MailMsgPropertyBag):
             bags = recipients._bags if state.written_list is None else state.written_list
             content = state.rewritten or state.content
             if bags and content is not None:
-                self._state.forks.append(Fork(list(bags), content))
+                self._state.forks.append(Fork(list(bags), content, message._status))
             self._state.forks += state.forks
         self._forks = []
+
+
+class _Fork(MailMsgProperties):
+    """A message that was forked off. It is kept as content for some recipients, so that it has no properties of its
+    own but its status.
+    """
+
+    @property
+    def _status(self) -> int | None:
+        has_one = IMMPID_MP.MESSAGE_STATUS in self._state.put
+        return dword_in(self._state.properties, IMMPID_MP.MESSAGE_STATUS) if has_one else None
+
+    def _put(self, id: int, value: bytes) -> None:
+        if id != IMMPID_MP.MESSAGE_STATUS:
+            raise BadArgument(
+                "a fork has the message's properties, and MESSAGE_STATUS alone can be put on it; put others on the "
+                "message, or on the fork's recipients"
+            )
+        super()._put(id, value)
 
 
 class MailMsgPropertyManagement(Unknown):

@@ -7,6 +7,7 @@ xtext.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +16,8 @@ from gatepost.content.addresses import parse_list
 from gatepost.hooks import stages
 from gatepost.hooks.events import Event, WithContent
 from gatepost.hooks.session import OutgoingSession, Session
-from gatepost.model import Headers, Recipient
-from gatepost.plugins.sink.constants import IMMPID_MP, IMMPID_RP, MESSAGE_STATUS, RECIPIENT_FLAGS
+from gatepost.model import Blob, Headers, Recipient
+from gatepost.plugins.sink.constants import IMMPID_MP, IMMPID_RP, MESSAGE_STATUS, MSGCLASS, RECIPIENT_FLAGS
 from gatepost.plugins.sink.message_kept import Put, put_on
 from gatepost.plugins.sink.properties import boolean, dword, string
 from gatepost.plugins.sink.states import Bag, Message
@@ -47,7 +48,12 @@ _FROM_HEADER = (
     (IMMPID_MP.RFC822_TO_ADDRESS, "To"),
     (IMMPID_MP.RFC822_CC_ADDRESS, "Cc"),
     (IMMPID_MP.RFC822_BCC_ADDRESS, "Bcc"),
+    (IMMPID_MP.CONTENT_TYPE, "Content-Type"),
 )
+_NUMBER = re.compile(r"\s*([0-9]{1,9})(?![0-9])", re.ASCII)
+_REPORT = re.compile(r"\s*multipart/report\s*;.*\breport-type\s*=\s*\"?delivery-status\b", re.IGNORECASE | re.DOTALL)
+_ACTION = re.compile(rb"^action:[ \t]*([a-z]+)", re.IGNORECASE | re.MULTILINE)
+_LONGEST_REPORT = 64 * 1024  # octets in which a report says what has become of the message
 _ADDRESSES = ((IMMPID_MP.FROM_ADDRESS, "From"), (IMMPID_MP.SENDER_ADDRESS, "Sender"))
 
 
@@ -214,7 +220,8 @@ def _of_header(event: Event) -> Bag:
     """What the header says; read once for all sinks, as long as nobody changes the content."""
     transaction = event.transaction
     assert transaction is not None
-    headers = _view(event).headers
+    view = _view(event)
+    headers = view.headers
     try:
         known: dict[int, Bag] = transaction.holder.get(_HEADERS, dict)
     except LookupError:
@@ -222,7 +229,9 @@ def _of_header(event: Event) -> Bag:
     edits = len(transaction.edits)
     if edits not in known:
         known.clear()
-        known[edits] = _header_bag(headers)
+        known[edits] = bag = _header_bag(headers)
+        if (kind := _class_of(headers, view.blob)) is not None:
+            bag[IMMPID_MP.MSGCLASS] = dword(kind)
     return known[edits]
 
 
@@ -234,7 +243,18 @@ def _header_bag(headers: Headers) -> Bag:
     for id, name in _ADDRESSES:
         if (value := headers.get(name)) is not None and (mailboxes := parse_list(value).mailboxes):
             bag[id] = string(mailboxes[0].address)
+    if (found := _NUMBER.match(headers.get("X-Priority") or "")) is not None:
+        bag[IMMPID_MP.X_PRIORITY] = dword(int(found[1]))
     return bag
+
+
+def _class_of(headers: Headers, content: Blob) -> MSGCLASS | None:
+    """What kind of report the message is (rfc3464#2.3.3), if it is one: of failures, or of anything else."""
+    kind = headers.get("Content-Type") or ""
+    if not _REPORT.match(kind):
+        return None
+    actions = {found[1].lower() for found in _ACTION.finditer(content.read(0, _LONGEST_REPORT))}
+    return MSGCLASS.NONDELIVERY_REPORT if b"failed" in actions or not actions else MSGCLASS.DELIVERY_REPORT
 
 
 def _view(event: Event) -> Any:

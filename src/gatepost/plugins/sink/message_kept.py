@@ -66,6 +66,8 @@ def put_on(event: Event) -> Put:
 def remember(event: Event, put: Put) -> None:
     """What this sink has put is seen by later ones: the passing of it now, the rest if its answer counts."""
     transaction = event.transaction
+    if event.turn.is_shadow:  # nothing of it is seen by anybody
+        return
     if transaction is None:
         _let_pass(event.session.holder, put)
         return
