@@ -36,6 +36,7 @@ VARIANTS = {
     "MailEnable .so, four stages": "so",
     "MailEnable .dll under Wine, four stages": "dll",
     "Python sink, four events": "sink",
+    "Python sink of plain methods, four events": "sink-plain",
     "COM sink .so, four events": "com-so",
     "COM sink .dll under Wine, four events": "com-dll",
     "IndiMail .so, three stages": "indimail",
@@ -164,8 +165,9 @@ async def loaded(kind: str, built: Path) -> list[Any]:
             return [await load_isolated(waiting, wishes=four)]
         case "so" | "dll":
             return [await load_mailenable(built / f"passing.{kind}", wishes=four, prefixes=PREFIXES)]
-        case "sink":
-            return [await load_sink(str(HERE / "plugins" / "passing_sink.py"), wishes=events)]
+        case "sink" | "sink-plain":
+            name = "Passing" if kind == "sink" else "Plain"
+            return [await load_sink(f"{HERE / 'plugins' / 'passing_sink.py'}:{name}", wishes=events)]
         case "com-so" | "com-dll":
             library = built / f"passing_sink.{kind[4:]}"
             return [await load_sink(library, wishes=events, prefixes=PREFIXES)]
