@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from gatepost.model import Reply
+from gatepost.wire.input import Input
 from gatepost.wire.smtp import events as ev
 from gatepost.wire.smtp import refusals as no
 from gatepost.wire.smtp.events import NEED_DATA, Event, NeedData, Question
-from gatepost.wire.smtp.input import Input
 from gatepost.wire.smtp.profile import BareNewline, Profile
 from gatepost.wire.smtp.replies import complete, encode
 from gatepost.wire.smtp.states import State

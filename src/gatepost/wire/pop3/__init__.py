@@ -1,0 +1,1 @@
+"""POP3: the server machine (`server`)."""
