@@ -24,6 +24,7 @@ from gatepost.hooks.stages import (
     AFTERWARDS,
     BY_OTHER_NAMES,
     OUTBOUND,
+    POP,
     STAGES,
     Event,
     OutCommand,
@@ -44,6 +45,7 @@ TITLES = {
     1912: "Common DNS operational and configuration errors",
     1928: "SOCKS protocol version 5",
     1929: "SOCKS 5: user name and password",
+    1939: "Post Office Protocol, version 3",
     2033: "Local Mail Transfer Protocol",
     2034: "SMTP: returning enhanced error codes",
     2045: "MIME, part one: format of message bodies",
@@ -51,8 +53,11 @@ TITLES = {
     2047: "MIME, part three: non-ASCII text in headers",
     2231: "MIME parameter values and encoded words: character sets, languages, continuations",
     2308: "Negative caching of DNS queries",
+    2449: "POP3: extension mechanism",
+    2595: "POP3: TLS (STLS)",
     2920: "SMTP: command pipelining",
     3030: "SMTP: large and binary messages (CHUNKING)",
+    3206: "POP3: SYS and AUTH response codes",
     3207: "SMTP over TLS (STARTTLS)",
     3461: "Delivery status notifications: SMTP extension",
     3463: "Enhanced mail system status codes",
@@ -61,7 +66,9 @@ TITLES = {
     3848: "ESMTP and LMTP transmission types",
     4035: "DNSSEC: protocol modifications",
     4616: "SASL PLAIN",
+    4647: "Matching of language tags",
     4954: "SMTP: authentication",
+    5034: "POP3: authentication",
     5246: "TLS 1.2",
     5280: "X.509 certificates",
     5321: "Simple Mail Transfer Protocol",
@@ -78,6 +85,7 @@ TITLES = {
     6533: "Internationalised delivery status notifications",
     6698: "DANE: TLSA records",
     6840: "DNSSEC: clarifications",
+    6856: "POP3: UTF-8 and languages",
     7208: "Sender Policy Framework (SPF)",
     7218: "DANE: names of TLSA fields",
     7435: "Opportunistic security",
@@ -216,7 +224,7 @@ Bindings are asked by priority: 0 first, {MAX_PRIORITY} last, {DEFAULT_PRIORITY}
 (routes, relaying, who exists) stands at {HOUSE_PRIORITY}. How to write one: [plugin-authors.md](plugin-authors.md).
 """
 
-_EVENTS = ("hooks/stages.py", "hooks/outbound.py", "hooks/events.py")
+_EVENTS = ("hooks/stages.py", "hooks/outbound.py", "hooks/pop.py", "hooks/events.py")
 _COMMON = ("Event", "Transaction", "Outgoing", "Conversing")  # what has a table of its own
 
 
@@ -236,10 +244,10 @@ def _kinds() -> list[type]:
 def _matrix() -> Iterator[str]:
     yield "## Which verdict exists where\n"
     yield "`●` exists; anything else is a malformed answer and goes the way of the binding's `on_failure`.\n"
-    within = {name: stage for name, stage in STAGES.items() if stage not in OUTBOUND}
+    within = {name: stage for name, stage in STAGES.items() if stage not in OUTBOUND | POP}
     yield from _matrix_of(within)
-    yield "On the way out:\n"
-    yield from _matrix_of({name: stage for name, stage in STAGES.items() if stage in OUTBOUND})
+    yield "On the way out, and in POP3 sessions:\n"
+    yield from _matrix_of({name: stage for name, stage in STAGES.items() if stage in OUTBOUND | POP})
 
 
 def _matrix_of(stages: Mapping[str, type[Event]]) -> Iterator[str]:
@@ -252,7 +260,7 @@ def _matrix_of(stages: Mapping[str, type[Event]]) -> Iterator[str]:
     yield ""
 
 
-_ARRIVING = frozenset(STAGES.values()) - AFTERWARDS - OUTBOUND
+_ARRIVING = frozenset(STAGES.values()) - AFTERWARDS - OUTBOUND - POP
 _ASKING = frozenset({OutSession, OutCommand, OutReply, OutQuit})
 ORIGINS: Mapping[str, frozenset[type[Event]]] = {
     "a client, by SMTP, submission or LMTP": _ARRIVING | AFTERWARDS | OUTBOUND,
@@ -299,7 +307,7 @@ def _stages() -> Iterator[str]:
             if effect := EFFECTS.get((stage, kind)):
                 heard = effect.heard
                 mail = effect.mail
-                if kind is Refuse:
+                if kind is Refuse and stage not in POP:
                     heard += f"; for a text alone {effect.code} {effect.status}"
                 elif kind is Fail:
                     mail += f"; for a text alone {effect.code} {effect.status}"

@@ -41,7 +41,7 @@ VERDICTS = {
     "fail": v.Fail(Reply(550, "5.7.1", "not there")),
     "end-session": v.EndSession("enough"),
 }
-OTHERS = {stages.Auth, stages.Command, stages.Replying} | stages.AFTERWARDS | stages.OUTBOUND
+OTHERS = {stages.Auth, stages.Command, stages.Replying} | stages.AFTERWARDS | stages.OUTBOUND | stages.POP
 STAGES = [stage for stage in stages.STAGES.values() if stage not in OTHERS]
 COMMANDS = [
     (stages.Connect, None),

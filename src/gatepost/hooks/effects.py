@@ -84,6 +84,7 @@ _ITS_LINE = Effect("its line", After.ON)
 _ITS_OCTETS = Effect("its octets", After.ON)
 _AGAIN = Effect("the command, and once more if it refuses that; or first the line given", After.REPEATS)
 _JUMPED = Effect(_NOTHING, After.JUMPS, "who is passed over waits for the next attempt")
+_ERR = "-ERR with its text, and [SYS/TEMP] for 4xx"
 _QUITS = Effect("QUIT", After.QUITTING, "whoever has no outcome waits for the next attempt, or has its reply")
 
 EFFECTS: dict[tuple[type[stages.Event], type], Effect] = {
@@ -202,6 +203,21 @@ EFFECTS: dict[tuple[type[stages.Event], type], Effect] = {
         _NOTHING, After.ON, "the recipient concerned, or all who wait for this reply, fail with it", 550, "5.7.1"
     ),
     (stages.OutReply, EndSession): _QUITS,
+    (stages.PopLogin, Proceed): Effect("what the house's users say", After.ON),
+    (stages.PopLogin, Identity): Effect("+OK, and the maildrop is open", After.ON),
+    (stages.PopLogin, Credentials): Effect("what the proof shows", After.ON),
+    (stages.PopLogin, Deny): Effect("-ERR [AUTH]", After.STAYS, "", 535, "5.7.8"),
+    (stages.PopLogin, Refuse): Effect(
+        "-ERR with its text and [AUTH]; [SYS/PERM] for a 5xx other than 535, [SYS/TEMP] for 4xx",
+        After.STAYS,
+        "",
+        535,
+        "5.7.8",
+    ),
+    (stages.PopRetrieve, Proceed): Effect("+OK and the message", After.ON),
+    (stages.PopRetrieve, Refuse): Effect(_ERR, After.STAYS, "stays in the maildrop", 550, "5.7.1"),
+    (stages.PopDelete, Proceed): Effect("+OK", After.ON, "removed at QUIT"),
+    (stages.PopDelete, Refuse): Effect(_ERR, After.STAYS, "stays in the maildrop", 550, "5.7.1"),
 }
 
 _SCOPES: dict[type[stages.Event], frozenset[Scope]] = {
@@ -227,6 +243,9 @@ _FAILURES: dict[type[stages.Event], tuple[str, ...]] = {
     stages.OutCommand: ("tempfail", "proceed", "refuse"),
     stages.OutQuit: ("proceed",),
     stages.OutReply: ("proceed",),
+    stages.PopLogin: ("tempfail", "proceed", "refuse"),
+    stages.PopRetrieve: ("tempfail", "proceed", "refuse"),
+    stages.PopDelete: ("tempfail", "proceed", "refuse"),
 }
 
 

@@ -1,6 +1,7 @@
 """The moments plugins are asked about. A stage's class is its documentation: `docs/stages.md` is generated from here.
 
-The stages of a session that sends to us, and those after its 250; what is asked on the way out is in `hooks.outbound`.
+The stages of a session that sends to us, and those after its 250; what is asked on the way out is in `hooks.outbound`,
+what is asked in a POP3 session in `hooks.pop`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gatepost.hooks.outbound import (
     OutReply,
     OutSession,
 )
+from gatepost.hooks.pop import PopDelete, PopLogin, PopRetrieve
 from gatepost.model import Path
 from gatepost.model import Recipient as Rcpt
 
@@ -161,6 +163,7 @@ STAGES: dict[str, type[Event]] = {
         *(Connect, Hello, Auth, Sender, Recipient, Data, Headers, Message, Command, Replying),
         *(Submitted, Expanded),
         *(OutSession, OutMessage, OutRecipient, OutData, OutQuit, OutCommand, OutReply),
+        *(PopLogin, PopRetrieve, PopDelete),
     )
 }
 """Every stage there is, by the name that settings use, in the order of a session."""
@@ -173,6 +176,8 @@ OUTBOUND: frozenset[type[Event]] = frozenset(
     {OutSession, OutMessage, OutRecipient, OutData, OutQuit, OutCommand, OutReply}
 )
 """What is asked in sessions with next servers."""
+POP: frozenset[type[Event]] = frozenset({PopLogin, PopRetrieve, PopDelete})
+"""What is asked in POP3 sessions."""
 
 BY_OTHER_NAMES = {
     "connection": "connect",
@@ -211,6 +216,12 @@ BY_OTHER_NAMES = {
     "onsmtpserverresponse": "out-reply",
     "onoutboundcommand": "out-command",
     "onsmtpoutboundcommand": "out-command",
+    "actionpoplogin": "pop-login",
+    "poplogin": "pop-login",
+    "actionpopgetmsg": "pop-retrieve",
+    "popgetmsg": "pop-retrieve",
+    "actionpopdelmsg": "pop-delete",
+    "popdelmsg": "pop-delete",
 }
 """What other servers call our stages."""
 
@@ -219,9 +230,9 @@ def stage_named(name: str) -> type[Event]:
     """The stage of that name; LookupError that says what the stage is called here, if the name is another server's."""
     if found := STAGES.get(name):
         return found
-    if ours := BY_OTHER_NAMES.get(name.lower()):
-        raise LookupError(f'there is no stage "{name}"; it is called "{ours}" here')
     plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    if ours := BY_OTHER_NAMES.get(name.lower()) or BY_OTHER_NAMES.get(plain):
+        raise LookupError(f'there is no stage "{name}"; it is called "{ours}" here')
     if near := get_close_matches(plain, by_plain := {one.replace("-", ""): one for one in STAGES}, 1):
         raise LookupError(f'there is no stage "{name}"; did you mean "{by_plain[near[0]]}"?')
     raise LookupError(f'there is no stage "{name}"; there are: {", ".join(STAGES)}')
@@ -232,6 +243,7 @@ __all__ = [
     "BY_OTHER_NAMES",
     "OUTBOUND",
     "PER_RECIPIENT",
+    "POP",
     "STAGES",
     "Auth",
     "Command",
@@ -251,6 +263,9 @@ __all__ = [
     "OutRecipient",
     "OutReply",
     "OutSession",
+    "PopDelete",
+    "PopLogin",
+    "PopRetrieve",
     "Recipient",
     "Recipients",
     "Replying",

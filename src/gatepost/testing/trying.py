@@ -16,7 +16,7 @@ import gatepost
 from gatepost.admin.telling import Entry, Explanation, explain
 from gatepost.hooks.notices import Bounced, Deferred, Delivered
 from gatepost.hooks.records import read_verdict
-from gatepost.hooks.stages import AFTERWARDS, OUTBOUND
+from gatepost.hooks.stages import AFTERWARDS, OUTBOUND, POP
 from gatepost.hooks.verdicts import Verdict
 from gatepost.model import Tls
 from gatepost.plugins.loaded import Exchange, Loaded, Wish
@@ -182,8 +182,8 @@ async def _converse(
 
 
 def _untried(loaded: Loaded) -> list[str]:
-    """What comes after the 250, and doesn't come here."""
-    later = AFTERWARDS | OUTBOUND
+    """What comes after the 250, or in a POP3 session, and doesn't come here."""
+    later = AFTERWARDS | OUTBOUND | POP
     stages = [binding.stage.name for binding in loaded.bindings if binding.stage in later]
     return list(dict.fromkeys([*stages, *(notice.name for notice, _ in loaded.told if notice in _LATER)]))
 

@@ -17,7 +17,7 @@ from gatepost import Server
 from gatepost.app.cli import main
 from gatepost.app.settings import load as load_settings
 from gatepost.content.dkim_keys import Algorithm, make_key
-from gatepost.hooks.stages import AFTERWARDS, OUTBOUND
+from gatepost.hooks.stages import AFTERWARDS, OUTBOUND, POP
 from gatepost.plugins.python import load
 from gatepost.testing import try_plugin
 from unit.docs.pages import BRING, PAGES, ROOT, Block, blocks, normalised, shows
@@ -58,7 +58,7 @@ async def test_a_plugin_on_a_page_loads_and_answers(block, tmp_path):
     file.write_text(block.text)
     story = await try_plugin(load(file), dns={"client.example": {"A": ["192.0.2.1"]}})
     assert story.errors == []
-    is_arriving = any(binding.stage not in AFTERWARDS | OUTBOUND for binding in load(file).bindings)
+    is_arriving = any(binding.stage not in AFTERWARDS | OUTBOUND | POP for binding in load(file).bindings)
     assert bool((await try_plugin(load(file), failing=True)).asked) is is_arriving
 
 

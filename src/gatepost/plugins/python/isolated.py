@@ -144,6 +144,11 @@ def _bound(
                 f'plugin "{told.name}", stage "{binding.stage.name}": isolated plugins aren\'t asked after the 250; '
                 "take isolate = true away, or bind it to other stages"
             )
+        if binding.stage in stages.POP:
+            raise PluginError(
+                f'plugin "{told.name}", stage "{binding.stage.name}": isolated plugins aren\'t asked in POP3 sessions; '
+                "take isolate = true away, or bind it to other stages"
+            )
     return loaded
 
 
