@@ -13,7 +13,8 @@
  *
  * In C++ an interface is an abstract class of the same name, without a destructor: `class Sink final : public
  * ISmtpInCommandSink`. Linux has no registry: a library with several classes says which it has with
- * GATEPOST_SINK_CLASSES. On Windows this header adds to the system's own what they lack; link with -lole32 -luuid.
+ * GATEPOST_SINK_CLASSES. On Windows this header adds to the system's own what they lack: link with -luuid,
+ * and with -loleaut32 for the texts of VARIANTs.
  *
  *     GATEPOST_SINK_CLASSES({&CLSID_Shield, "Example.Shield", "drops forged names"})
  */
@@ -34,7 +35,11 @@
 #include <ole2.h>
 #include <ocidl.h>
 #include <oleauto.h>
+#ifdef __GNUC__
 #define GATEPOST_UNUSED __attribute__((unused))
+#else
+#define GATEPOST_UNUSED
+#endif
 #ifdef __cplusplus
 #define GATEPOST_SINK_EXPORT extern "C" __declspec(dllexport)
 #else

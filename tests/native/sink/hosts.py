@@ -31,7 +31,7 @@ def compile_sink(source: Path, output: Path, compiler: str, *more: str) -> Path:
     """The library of a C or C++ file, without a warning. `compiler`: cc, g++, or one of mingw's."""
     is_linux = output.suffix == ".so"
     flags = ["-fPIC", "-pthread"] if is_linux else ["-static-libgcc"]
-    libraries = [] if is_linux else ["-loleaut32", "-lole32", "-luuid", "-ladvapi32"]
+    libraries = [] if is_linux else ["-loleaut32", "-luuid"]
     command = [program(compiler), *FLAGS, *flags, *more, str(source), "-o", str(output), *libraries]
     subprocess.run(command, check=True, timeout=120)
     return output

@@ -239,12 +239,19 @@ static HRESULT STDMETHODCALLTYPE on_in(ISmtpInCommandSink *This, IUnknown *serve
         ADD("objects", objects);
         ADD("most", most_objects);
         ADD("message", message != NULL);
+        IMailMsgPropertyBag *bag = NULL;
+        DWORD count = 0;
+        server->lpVtbl->QueryInterface(server, &IID_IMailMsgPropertyBag, (void **)&bag);
+        bag->lpVtbl->GetDWORD(bag, 0x8001, &count);
+        bag->lpVtbl->Release(bag);
+        ADD("count", count);
     } else if (strcmp(word, "LATER") == 0) {
         context->lpVtbl->AddRef(context);
         start(complete_in, context);
         return MAILTRANSPORT_S_PENDING;
     } else if (strcmp(word, "ATONCE") == 0) { /* notifies before it has said that it will */
         context->lpVtbl->NotifyAsyncCompletion(context, E_ACCESSDENIED);
+        ADD("again", context->lpVtbl->NotifyAsyncCompletion(context, S_OK));
         return MAILTRANSPORT_S_PENDING;
     } else if (strcmp(word, "NEEDLESS") == 0) {
         context->lpVtbl->NotifyAsyncCompletion(context, E_ACCESSDENIED);
