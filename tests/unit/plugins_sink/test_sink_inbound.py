@@ -337,8 +337,13 @@ async def test_a_conversation_ends_with_any_other_status(then):
 @pytest.mark.parametrize("priority", [24575, 30000])
 async def test_nobody_is_left_to_take_a_blob(priority):
     ready = saying("334 go", c.S_FALSE, status=c.EXPE_BLOB_READY)
-    (said,) = await talk(await sinks((ready, {"priority": priority})), "XFOO")
-    assert said.startswith("451" if priority < 24576 else "500")
+    async with Rig(await sinks((ready, {"priority": priority}))) as rig:
+        client = rig.connect()
+        await greet(client)
+        said = await client.command("XFOO")
+        assert said.startswith("451" if priority < 24576 else "500")
+        ((_, _, error),) = rig.records.errors
+        assert ("without SetCallback" if priority < 24576 else "below 24576") in str(error)
 
 
 # ── objects ────────────────────────────────────────────────────────────────────────────────────────────────────────

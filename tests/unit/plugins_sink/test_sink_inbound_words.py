@@ -1,6 +1,8 @@
 """OnSmtpInboundCommand: whose words are said when sinks and the house disagree, and what failures and shadows leave."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -196,3 +198,119 @@ async def test_many_sessions_pend_at_once_and_each_gets_its_own_result():
             context.SetResponse(f"250 {context.QueryCommand()}")
             context.NotifyAsyncCompletion(c.EXPE_S_CONSUMED)
         assert [await client.reply() for client in clients] == [f"250 2.0.0 XFOO {number}" for number in range(20)]
+
+
+# ── who is asked, and what is left to the house ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("hresult", [c.S_FALSE, c.EXPE_S_CONSUMED])
+async def test_a_success_ends_the_chain_behind_the_house_too(hresult):
+    asked = []
+    first = at("NOOP", lambda context: hresult)
+    second = at("NOOP", lambda context: asked.append(context.QueryCommand()))
+    assert await said(await sinks((first, LATE), (second, {"priority": 30001}))) == (HOUSE, "open")
+    assert asked == []
+
+
+async def test_a_failed_data_is_never_the_houses():
+    """For what can't be taken back it matters that the house hasn't been asked."""
+    fails = at("DATA", status(c.EXPE_COMPLETE_FAILURE))
+    async with Rig(await sinks(fails)) as rig:
+        client = rig.connect()
+        await greet(client)
+        heard = [
+            await client.command(line) for line in ("MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "DATA", "NOOP")
+        ]
+        assert [one[:3] for one in heard] == ["250", "250", "554", "250"]
+
+
+class Taker:
+    """After S_OK, and with the words of whoever is asked later, takes one line."""
+
+    then = c.EXPE_BLOB_DONE
+
+    def OnSmtpInCommand(self, server, session, message, context):
+        if context.QueryCommandKeyword() == "XFOO":
+            context.SetCallback(self)
+            context.SetCommandStatus(c.EXPE_BLOB_READY)
+            context.SetResponse("354 go")
+
+    def OnSmtpInCallback(self, server, session, message, context):
+        context.SetResponse(b"250 took " + context.QueryBlob())
+        context.SetCommandStatus(self.then)
+
+
+async def test_lines_are_taken_after_an_ok_too():
+    async with Rig(await sinks(Taker)) as rig:
+        client = rig.connect()
+        await greet(client)
+        assert [await client.command(line) for line in ("XFOO", "a line", "NOOP")] == [
+            "354 go",
+            "250 2.0.0 took a line",
+            HOUSE,
+        ]
+
+
+async def test_a_dropped_session_takes_no_more_lines():
+    class Drops(Taker):
+        then = c.EXPE_BLOB_READY | c.EXPE_DROP_SESSION
+
+    async with Rig(await sinks(Drops)) as rig:
+        client = rig.connect()
+        await greet(client)
+        assert [await client.command(line) for line in ("XFOO", "a line", "NOOP")] == [
+            "354 go",
+            "250 2.0.0 took a line",
+            "",
+        ]
+
+
+async def test_who_took_the_lines_is_let_go_at_the_end():
+    made = []
+
+    class Noted(Taker):
+        def __init__(self):
+            made.append(weakref.ref(self))
+
+    async with Rig(await sinks(Noted)) as rig:
+        client = rig.connect()
+        await greet(client)
+        for line in ("XFOO", "a line", "NOOP"):
+            await client.command(line)
+        gc.collect()
+        assert [one() for one in made] == [None] * len(made)
+        assert len(made) == 3
+
+
+async def test_a_shadow_that_is_quicker_is_not_seen():
+    shadow_is_done = asyncio.Event()
+    seen = []
+
+    class Shadow:
+        async def OnSmtpInCommand(self, server, session, message, context):
+            context.SetResponse("550 no")
+            shadow_is_done.set()
+            return c.S_FALSE
+
+    class Waits:
+        async def OnSmtpInCommand(self, server, session, message, context):
+            await shadow_is_done.wait()
+            seen.append(context.QueryResponse())
+
+    looks = at("NOOP", lambda context: seen.append(context.QueryResponse()))
+    plugins = await sinks(
+        (Shadow, {"shadow": True, "priority": 10}), (Waits, {"rule": "noop"}), (looks, {"priority": 24576 - 1})
+    )
+    heard, _ = await said(plugins)
+    assert heard == HOUSE
+    assert set(seen) == {""}
+
+
+async def test_the_record_says_whose_words_are_said():
+    silent = at("NOOP", lambda context: None)
+    speaks = at("NOOP", lambda context: context.SetResponse("250 mine"))
+    async with Rig(await sinks((silent, {"name": "silent"}), (speaks, {"name": "speaks"}))) as rig:
+        client = rig.connect()
+        await greet(client)
+        assert await client.command("NOOP") == "250 2.0.0 mine"
+        assert [one["plugin"] for one in rig.records.kinds("asked") if one["stage"] == "reply"] == ["speaks"]

@@ -96,7 +96,7 @@ def bindings(asker: Asker, wish: Wish, breaker: Breaker, *, ehlo_matches_helo: b
     decide = make_binding(name, stages.Command, inbound.decide, {**quiet, "priority": DEFAULT_PRIORITY}, ours, breaker)
     yield replace(decide, when=_IfDeciding(asker=asker))
     say = make_binding(name, stages.Replying, inbound.say, {**quiet, "priority": 0, "last": False}, ours, breaker)
-    yield replace(say, when=_IfSaying())
+    yield replace(say, when=_IfSaying(asker=asker))
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,22 @@ class _IfDeciding(When):
 
 @dataclass(frozen=True)
 class _IfSaying(When):
-    """The session's dialogue has something that isn't said."""
+    """The session's dialogue has something that isn't said, and this sink has changed it last."""
+
+    asker: Asker | None = None
 
     def holds(self, session: Session, size: int | None) -> bool:
         dialogue = _known(session)
         state = dialogue.state
-        is_wanted = not dialogue.is_said and (
-            dialogue.is_decided
-            or state.command_status != EXPE_UNHANDLED
-            or state.protocol_error
-            or bool(state.response or state.native_response or state.smtp_status_code)
+        is_wanted = (
+            dialogue.by is self.asker
+            and not dialogue.is_said
+            and (
+                dialogue.is_decided
+                or state.command_status != EXPE_UNHANDLED
+                or state.protocol_error
+                or bool(state.response or state.native_response or state.smtp_status_code)
+            )
         )
         return is_wanted and super().holds(session, size)
 
@@ -161,7 +167,7 @@ class _Inbound:
     async def say(self, event: stages.Replying) -> Proceed | Respond | Hangup:
         """The house has answered: what sinks below it wanted said comes into its place."""
         dialogue = dialogue_of(event)
-        if dialogue.number != event.number or dialogue.is_said or event.line == _END_OF_DATA:
+        if dialogue.number != event.number or dialogue.is_said:
             return PROCEED
         dialogue.is_said = True
         if dialogue.is_decided:
