@@ -88,7 +88,9 @@ class MaildirMailboxes:
 
     def _tell(self, user: str, text: str) -> None:
         said = printable(f"mailbox of {user}: {text}")
-        if self._on_damage is not None and said not in self._told and len(self._told) < _TOLD:
+        if self._on_damage is not None and said not in self._told:
+            if len(self._told) >= _TOLD:
+                self._told.clear()
             self._told.add(said)
             self._on_damage(said)
 

@@ -25,11 +25,10 @@ _STALE = 1000  # messages that are gone and may stay in the file
 
 
 class Fact(NamedTuple):
-    """What is known of one base name: octets as sent, and when it was delivered."""
+    """What is known of one base name: octets as sent, and when it was delivered (µs, Unix time)."""
 
     size: int
-    seconds: int
-    micros: int
+    when: int
 
 
 class _Kept(msgspec.Struct, array_like=True):

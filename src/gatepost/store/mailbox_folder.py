@@ -18,14 +18,14 @@ from gatepost.store import mailbox_scan
 from gatepost.store.files import FileSystem
 from gatepost.store.mailbox_cache import Cache, Fact
 from gatepost.store.mailbox_content import Lines, size_with_crlf
-from gatepost.store.mailbox_names import Digest, When, base_of, delivered_at, octets_of, sent_size, uid_of
+from gatepost.store.mailbox_names import Digest, base_of, delivered_at, octets_of, sent_size, uid_of
 from gatepost.store.mailboxes import Entry, MailboxError, MessageGone
 
 _SAVE_EVERY = 4096  # messages that were read; a login that is given up then hasn't been for nothing
 _ROUNDS = 5  # a message that is renamed all the time is looked for so often
 
 _Identity = tuple[int, int]  # device and inode
-_Draft = tuple[When, str, str, int]  # sorts by delivery, then name: when, base, key, size
+_Draft = tuple[int, str, str, int]  # sorts by delivery, then name: when, base, key, size
 
 
 class Stopped(MailboxError):
@@ -72,9 +72,8 @@ class Folder:
     def correct(self, entry: Entry, sent: int) -> None:
         """A message turned out to have another size than was said; from the next session on that is what is said."""
         base = base_of(entry.key.partition("/")[2])
-        seconds, micros = delivered_at(base) or (0, 0)
-        known = self._cache.facts.get(octets_of(base))
-        self._cache.learn(octets_of(base), known._replace(size=sent) if known else Fact(sent, seconds, micros))
+        known = self._cache.facts.get(octets_of(base)) or Fact(sent, delivered_at(base) or 0)
+        self._cache.learn(octets_of(base), known._replace(size=sent))
 
     def save(self) -> None:
         """Write down what is new; that it can't be done is told."""
@@ -150,12 +149,12 @@ class Folder:
                                 self.save()
                                 raise Stopped("nobody waits for this mailbox any more")
                     if fact is not None:
-                        size, when = fact.size, (fact.seconds, fact.micros)
+                        size, when = fact
                     assert size is not None and when is not None
                     drafts.append((when, base, f"{folder}/{name}", size))
         return drafts
 
-    def _fact(self, folder: int, name: str, size: int | None, when: When | None) -> Fact | None:
+    def _fact(self, folder: int, name: str, size: int | None, when: int | None) -> Fact | None:
         """What a message's file says; None, and told, if it can't be read."""
         try:
             descriptor = mailbox_scan.open_at(folder, name)
@@ -163,15 +162,15 @@ class Folder:
                 if size is None:
                     size = size_with_crlf(descriptor)
                 if when is None:
-                    when = (max(0, int(os.fstat(descriptor).st_mtime)), 0)
+                    when = max(0, os.fstat(descriptor).st_mtime_ns // 1000)
             finally:
                 os.close(descriptor)
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._tell(f"a message can't be read, and isn't shown: {error}")
+            self._tell(f"{base_of(name)} can't be read, and isn't shown: {error}")
             return None
-        return Fact(size, *when)
+        return Fact(size, when)
 
     def _told_apart(self, drafts: list[_Draft], uids: list[str]) -> tuple[list[_Draft], list[str]]:
         """Drafts with unique ids, where some have the same or had it. One file with two names is one message."""

@@ -16,7 +16,6 @@ _TIME = re.compile(r"([0-9]{1,11})\.(?:M([0-9]{1,6})(?![0-9]))?")
 _SENT = re.compile(r",W=([0-9]{1,15})(?![0-9])")
 _STORED = re.compile(r",S=([0-9]{1,15})(?![0-9])")
 Digest = Callable[[bytes], str]
-When = tuple[int, int]  # seconds and microseconds, Unix time
 
 
 def base_of(name: str) -> str:
@@ -36,10 +35,10 @@ def stored_size(base: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def delivered_at(base: str) -> When | None:
-    """When the message was delivered; None if the name doesn't say."""
+def delivered_at(base: str) -> int | None:
+    """When the message was delivered (µs, Unix time); None if the name doesn't say."""
     found = _TIME.match(base)
-    return (int(found[1]), int(found[2] or 0)) if found else None
+    return int(found[1]) * 1_000_000 + int(found[2] or 0) if found else None
 
 
 def uid_of(data: bytes) -> str:

@@ -37,7 +37,7 @@ def scan_folder(folder: File, tell: Tell) -> list[str]:
         if error.errno not in _NO_FOLDER:
             raise
         if error.errno != errno.ENOENT:
-            tell("it is no folder, and not looked into")
+            tell(f"{folder.name} is no folder, and not looked into")
         return []
     try:
         for _ in range(_ATTEMPTS):
@@ -48,7 +48,7 @@ def scan_folder(folder: File, tell: Tell) -> list[str]:
     finally:
         os.close(descriptor)
     if others:
-        tell(f"{others} in it aren't files, and not shown")
+        tell(f"{others} in {folder.name} aren't files, and not shown")
     return names
 
 
