@@ -6,6 +6,7 @@ of several rows with one name the first is meant. Contract: Bindings, smtpreg.vb
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -70,7 +71,7 @@ def added(
         source["Priority"] = priority
     file, attribute = split_source(cls)
     if attribute:
-        cls = f"{Path(file).absolute()}:{attribute}"
+        cls = f"{os.path.normpath(Path(file).absolute())}:{attribute}"
     row = Row(own, "" if name.startswith("{") else _text(name), instance, event, _text(cls), True, source)
     return [*rows, row], row
 

@@ -49,14 +49,19 @@ def with_origins(told: Iterable[Mapping[str, Any]], settings: Settings) -> list[
 
 
 def listed(settings: Settings, rows: Mapping[int, Row]) -> dict[str, Any]:
-    """The virtual servers, and all bindings: those of the settings first."""
+    """The virtual servers, and all bindings: those of the settings first. Rows that the settings were read without
+    are listed too.
+    """
     bindings: list[dict[str, Any]] = []
+    left = dict(rows)
     for at, plugin in enumerate(settings.plugin):
         number = place_in_registry(settings, at)
         if number is None:
             bindings += _of_settings(settings, at, plugin)
         elif number in rows:
-            bindings.append(_of_registry(settings, at, plugin, rows[number]))
+            row = left.pop(number)
+            bindings.append({**_of_registry(settings, row), "plugin": plugin.name, "origin": origin_of(settings, at)})
+    bindings += [_of_registry(settings, row) for row in left.values()]
     numbers = instances(settings)
     return {
         "instances": [
@@ -67,11 +72,11 @@ def listed(settings: Settings, rows: Mapping[int, Row]) -> dict[str, Any]:
     }
 
 
-def _of_registry(settings: Settings, at: int, plugin: Plugin, row: Row) -> dict[str, Any]:
+def _of_registry(settings: Settings, row: Row) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
-        "plugin": plugin.name,
+        "plugin": row.shown,
         "dialect": "sink",
         "instance": row.instance,
         "listener": listener_of(settings, row.instance),
@@ -84,7 +89,7 @@ def _of_registry(settings: Settings, at: int, plugin: Plugin, row: Row) -> dict[
         "priority": priority_of(row),
         "source": _shown(row.source),
         "sink": _shown(row.sink),
-        "origin": origin_of(settings, at),
+        "origin": "",
     }
 
 

@@ -110,6 +110,8 @@ def resolved(cls: str, classes: Iterable[ComClass], folder: Path) -> Found:
     if cls.lower() in _SCRIPTS:
         raise NoSuchClass(f"{cls} runs scripts for Windows Script Host, which isn't here; write the sink in Python")
     names = [one.name for one in known if one.name]
+    if cls.lower().endswith((".so", ".dll")):
+        raise NoSuchClass(f"{cls} is a library, no class; gatepost plugin register {cls}, which says its classes")
     near = get_close_matches(cls, names, 1)
     hint = f'did you mean "{near[0]}"?' if near else "gatepost plugin register LIBRARY, or file.py:Class for Python"
     raise NoSuchClass(f'no class "{cls}" is registered; {hint}')

@@ -12,6 +12,8 @@ import pytest
 from gatepost.app.banner import Facts, banner
 from gatepost.app.bindings import Row, rows_in
 from gatepost.app.bindings_file import KeptText
+from gatepost.app.classes import ComClass
+from gatepost.app.classes import text_of as classes_text
 from gatepost.app.cli import main
 from gatepost.app.dialects import load_plugins
 from gatepost.app.settings import load
@@ -235,6 +237,66 @@ def test_what_is_gone_can_be_removed(here, capsys):
     assert binding("remove", "1", "OnArrival", "x") == OK
     assert binding("enum") == OK
     assert [row.name for row in rows(here)] == ["y"]
+
+
+def test_where_only_bindings_are_wrong_what_is_there_is_still_told(here, capsys):
+    (here / "sinks.py").write_text(SINK)
+    assert binding("add", "1", "OnInboundCommand", "shield", "sinks.py:Shield") == OK
+    file = here / "data" / "bindings.toml"
+    written = file.read_text()
+    file.write_text(written + '[[binding]]\nname = "lost"\nevent = "OnArrival"\nclass = "lost.py:Sink"\n')
+    capsys.readouterr()
+    assert binding("enum") == CONFIGURATION
+    told = capsys.readouterr()
+    assert "instance 1  mx  127.0.0.1:2525" in told.out
+    assert "shield  {" in told.out
+    assert "lost  {" in told.out
+    assert "lost.py" in told.err
+    assert main(["trace"]) == OK
+    assert main(["plugin", "list"]) == OK
+    listed = capsys.readouterr().out
+    assert "ours  sink" in listed
+    assert "shield  sink" not in listed
+    file.write_text(written + "=\n")
+    assert binding("enum") == CONFIGURATION
+    assert main(["trace"]) == OK
+    assert "this isn't TOML" in capsys.readouterr().err
+
+
+def test_a_library_that_is_gone_says_what_to_do(here, capsys):
+    lost = here / "lost.so"
+    (here / "data").mkdir()
+    table = ComClass(ID, "Lost.Sink", str(lost))
+    (here / "data" / "classes.toml").write_text(classes_text([table]))
+    assert binding("add", "1", "OnArrival", "lost", "lost.so") == CONFIGURATION
+    assert "mend:  gatepost plugin register lost.so" in capsys.readouterr().err
+    assert binding("add", "1", "OnArrival", "lost", "Lost.Sink") == CONFIGURATION
+    told = capsys.readouterr().err
+    assert f"Lost.Sink was registered for {lost}, which isn't there" in told
+    assert 'gatepost binding disable 1 OnArrival "lost"' in told
+    lost.touch()
+    assert binding("add", "1", "OnArrival", "lost", "Lost.Sink") == OK
+    lost.unlink()
+    assert main(["check"]) == CONFIGURATION
+    assert binding("disable", "1", "OnArrival", "lost") == OK
+    capsys.readouterr()
+    assert binding("enum") == OK
+    assert "disabled" in capsys.readouterr().out
+
+
+def test_what_may_surprise_is_said(here, capsys):
+    (here / "sinks.py").write_text(SINK)
+    (here / "inner").mkdir()
+    assert binding("add", "1", "OnInboundCommand", "shield", "inner/../sinks.py:Shield") == OK
+    assert "by its GUID" not in capsys.readouterr().out
+    assert rows(here)[0].cls == f"{here}/sinks.py:Shield"
+    assert binding("add", "1", "OnInboundCommand", "shield", "sinks.py:Shield") == OK
+    assert 'another one is named "shield", and is meant by it; this one by its GUID' in capsys.readouterr().out
+    assert binding("setprop", "1", "OnInboundCommand", "shield", "Source", "Rul", "EHLO") == OK
+    assert "nothing here reads it: what is read is Rule, Priority, timeout" in capsys.readouterr().out
+    assert binding("setprop", "1", "OnInboundCommand", "shield", "source", "OnFailure", "proceed") == OK
+    assert binding("setprop", "1", "OnInboundCommand", "shield", "sink", "Rul", "EHLO") == OK
+    assert "nothing here reads it" not in capsys.readouterr().out
 
 
 def test_one_command_at_a_time(here, capsys):

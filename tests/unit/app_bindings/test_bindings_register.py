@@ -110,3 +110,14 @@ def test_what_the_registry_says_of_a_library():
     assert len(elsewhere) == 2, "by the file's name, where no path is the same"
     assert classes_in_registry(REGISTRY, Path("/opt/other.dll")) == []
     assert classes_in_registry("", Path("/opt/story.dll")) == []
+
+
+def test_the_folder_of_the_header_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gatepost.toml").write_text("not TOML")
+    assert main(["plugin", "include"]) == OK
+    folder = Path(capsys.readouterr().out.strip())
+    header = (folder / "gatepost_sinks.h").read_text()
+    included = [line.split('"')[1] for line in header.splitlines() if line.startswith('#include "')]
+    assert "gatepost_sinks_values.h" in included
+    assert all((folder / name).is_file() for name in included)

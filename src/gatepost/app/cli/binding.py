@@ -88,7 +88,9 @@ def add(
 
     def edit(rows: list[Row]) -> tuple[list[Row], str]:
         made, row = added(rows, instance, meant, name, sink_class, rule, priority)
-        return made, f"added: {_words(row)}"
+        same = [one for one in rows if row.name and (one.instance, one.event, one.name) == (instance, meant, row.name)]
+        note = f'\n  another one is named "{row.name}", and is meant by it; this one by its GUID' if same else ""
+        return made, f"added: {_words(row)}{note}"
 
     _change(frame, edit)
 
@@ -133,8 +135,17 @@ _BAG = click.argument("bag", type=click.Choice(["Source", "Sink"], case_sensitiv
 @click.argument("value", default="")
 @pass_frame
 def setprop(frame: Frame, *, instance: int, event: str, name: str, bag: str, property_name: str, value: str) -> None:
-    """Set a property: of Source, such as Rule or Priority, or of Sink, which the sink itself is given."""
+    """Set a property: of Source, how it is asked, or of Sink, which the sink itself is given.
+
+    Source properties that mean something: Rule, Priority, timeout, on_failure, shadow, always, secrets,
+    ehlo_matches_helo, threads.
+    """
     from gatepost.app.bindings_changes import with_property
+    from gatepost.app.settings.bindings_rows import READ, is_read
+
+    note = ""
+    if bag.lower() == "source" and not is_read(property_name):
+        note = f"\n  it is kept, but nothing here reads it: what is read is {', '.join(READ)}"
 
     _change_one(
         frame,
@@ -143,6 +154,7 @@ def setprop(frame: Frame, *, instance: int, event: str, name: str, bag: str, pro
         name,
         lambda rows, row: with_property(rows, row, _bag(bag), property_name, value),
         f"{bag.lower()} property {property_name} set",
+        note,
     )
 
 
@@ -168,16 +180,23 @@ def delprop(frame: Frame, *, instance: int, event: str, name: str, bag: str, pro
 @command.command("enum")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @pass_frame
-def enum(frame: Frame, *, as_json: bool) -> None:
-    """List all bindings, those of the settings and those made here, each with the place it stands at."""
+def enum(frame: Frame, *, as_json: bool) -> int:
+    """List all bindings, those of the settings and those made here, each with the place it stands at.
+
+    Exit code 78 if anything is wrong with them.
+    """
     from gatepost.app.bindings_listing import listed
 
-    settings = frame.settings()
+    settings, is_wrong = frame.settings_or_without_bindings()
     rows: Mapping[int, Row] = {}
     if settings.data is not None:
-        rows = _rows(_file(settings.data).read())
+        try:
+            rows = _rows(_file(settings.data).read())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):  # told already
+            return Exit.CONFIGURATION
     told = listed(settings, rows)
     click.echo(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))
+    return Exit.CONFIGURATION if is_wrong else Exit.OK
 
 
 # ── changing ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,6 +209,7 @@ def _change_one(
     name: str,
     edit: Callable[[Sequence[Row], Row], tuple[list[Row], Row]],
     done: str,
+    note: str = "",
 ) -> None:
     """Change the row that is meant; one that was written in the settings isn't changed here."""
     from gatepost.app.bindings_changes import NoSuchRow, found
@@ -203,7 +223,7 @@ def _change_one(
             _not_of_settings(frame, name)
             raise
         made, now = edit(rows, row)
-        return made, f"{done}: {_words(now)}"
+        return made, f"{done}: {_words(now)}{note}"
 
     _change(frame, edit_it)
 
@@ -262,7 +282,7 @@ def _tell_server(data: Path, put_back: Callable[[], None]) -> str:
             told: str = client.ask("reload")
             return told
     except NotRunning:
-        return "no server runs; it begins with it"
+        return "no server runs; the next start knows of it"
     except ControlError as error:
         put_back()
         refusal = error.failure

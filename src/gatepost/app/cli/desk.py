@@ -19,7 +19,7 @@ def ask(frame: Frame, action: str, arguments: Mapping[str, Any] | None = None, *
     """The result of an action. Failure says why it can't be had, and what to do."""
     from gatepost.app.control import ControlClient, ControlError, NotRunning
 
-    settings = frame.settings()
+    settings, _ = frame.settings_or_without_bindings()
     if settings.data is None:
         raise Failure("these settings have no data folder", Exit.CONFIGURATION, next_step='data = "/var/lib/gatepost"')
     try:

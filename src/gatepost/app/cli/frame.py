@@ -71,6 +71,23 @@ class Frame:
             click.echo(str(error), err=True)
             raise SystemExit(Exit.CONFIGURATION) from None
 
+    def settings_or_without_bindings(self) -> tuple[Settings, bool]:
+        """The settings, for who looks at what is kept or mends the bindings: where they can be used but for the
+        bindings of event sinks, these are left out. What is wrong with those is printed then; True if anything is.
+        """
+        from gatepost.app.settings import SettingsError, load
+
+        try:
+            return load(self.file, environ=os.environ), False
+        except SettingsError as error:
+            try:
+                found = load(self.file, environ=os.environ, rows="")
+            except SettingsError:
+                click.echo(str(error), err=True)
+                raise SystemExit(Exit.CONFIGURATION) from None
+            click.echo("\n".join(str(finding) for finding in error.findings), err=True)
+            return found, True
+
 
 pass_frame = click.make_pass_decorator(Frame, ensure=True)
 

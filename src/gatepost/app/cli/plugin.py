@@ -16,7 +16,7 @@ import rich_click as click
 
 from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.outcome import Exit, Failure
-from gatepost.app.cli.registering import register, unregister
+from gatepost.app.cli.registering import include, register, unregister
 
 if TYPE_CHECKING:
     from gatepost.app.settings import Settings
@@ -71,12 +71,13 @@ def checked(*, file: Path, as_json: bool) -> int:
 
 command.add_command(register)
 command.add_command(unregister)
+command.add_command(include)
 
 
 def _ask(frame: Frame) -> list[dict[str, Any]]:
     from gatepost.app.control import ControlClient, ControlError, NotRunning
 
-    settings = frame.settings()
+    settings, _ = frame.settings_or_without_bindings()
     if settings.data is not None:
         try:
             with ControlClient(settings.data) as client:

@@ -1,4 +1,6 @@
-"""`gatepost plugin register` and `unregister`: what regsvr32 does, for the event sinks in libraries."""
+"""`gatepost plugin register` and `unregister`: what regsvr32 does, for the event sinks in libraries; and
+`include`: what they are compiled against.
+"""
 
 from __future__ import annotations
 
@@ -83,13 +85,27 @@ def unregister(frame: Frame, *, file: Path) -> None:
         click.echo(f"unregistered: {_words(one)}")
 
 
+@click.command("include")
+def include() -> None:
+    """Print the folder of gatepost_sinks.h, which event sinks are compiled with.
+
+    cc -shared -fPIC -I"$(gatepost plugin include)" -o sink.so sink.c
+    """
+    from gatepost.plugins.host.native import HEADER, headers
+
+    folder = headers()
+    if folder is None:
+        raise Failure(f"{HEADER} isn't in this installation", Exit.UNAVAILABLE, next_step="install Gatepost anew")
+    click.echo(str(folder))
+
+
 def _kept(frame: Frame) -> tuple[Settings, KeptText]:
     """The settings, and the list of classes; from here on we are the server's user."""
     from gatepost.app.bindings_file import KeptText
     from gatepost.app.settings.bindings_rows import CLASSES
     from gatepost.store.files import RealFiles
 
-    settings = frame.settings()
+    settings, _ = frame.settings_or_without_bindings()  # a library that is gone may be the reason for this
     if settings.data is None:
         raise Failure("these settings have no data folder", Exit.CONFIGURATION, next_step='data = "/var/lib/gatepost"')
     as_the_server(settings)

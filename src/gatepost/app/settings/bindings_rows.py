@@ -31,6 +31,8 @@ _KEYS = {
 }  # fmt: skip
 """Source properties that are keys of a plugin, without regard to case and underscores; others are only kept."""
 _SINK_KEYS = {"ehlomatcheshelo": "ehlo_matches_helo", "threads": "threads"}
+READ = ("Rule", "Priority", *(key for key in _KEYS.values() if key not in {"rule", "priority"}), *_SINK_KEYS.values())
+"""The source properties that mean something here, as a person writes them."""
 
 
 def add_rows(reading: Reading, text: str | None = None) -> None:
@@ -124,6 +126,10 @@ def _append(
             found = resolved(row.cls, classes, file.folder)
             table["source"] = found.source
             sink |= {"create": found.create} | ({"class": found.cls} if found.cls else {})
+            if found.cls.startswith("{") and not Path(found.source).exists():
+                disable = f'gatepost binding disable {row.instance} {row.event.name} "{row.name or row.id}"'
+                mend = f"gatepost plugin register FILE, where it is now; or {disable}"
+                raise NoSuchClass(f"{row.cls} was registered for {found.source}, which isn't there; {mend}")
         except NoSuchClass as error:
             table["source"] = row.cls
             if row.enabled:
@@ -156,6 +162,12 @@ def _append(
 def _loose(value: Value, folder: Path) -> object:
     """As commands write them, numbers and truth values are texts."""
     return Written.of(value, folder, loose=True) if isinstance(value, str) else value
+
+
+def is_read(name: str) -> bool:
+    """Whether a source property means something here."""
+    plain = name.lower().replace("_", "")
+    return plain in _KEYS or plain in _SINK_KEYS
 
 
 def _name_of(plugin: object) -> str:

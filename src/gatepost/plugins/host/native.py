@@ -13,6 +13,8 @@ from gatepost.plugins.loaded import PluginError
 
 Target = Literal["linux", "win64", "win32"]
 BUILT = Path(__file__).parent / "built"
+HEADER = "gatepost_sinks.h"
+_SOURCES = Path(__file__).parents[4] / "native"
 _FILES: dict[Target, tuple[str, str]] = {
     "linux": ("gatepost-host", "gcc libc6-dev"),
     "win64": ("gatepost-host-win64.exe", "gcc-mingw-w64-x86-64"),
@@ -34,3 +36,10 @@ def host_path(target: Target) -> Path:
             f"or a compiler (in Debian: apt-get install {packages}) and run `make native` in Gatepost's folder"
         )
     return path
+
+
+def headers() -> Path | None:
+    """The folder with the headers that event sinks are compiled against: installed beside the hosts, or where Gatepost
+    runs from its sources. None where there are none.
+    """
+    return next((folder for folder in (BUILT, _SOURCES) if (folder / HEADER).is_file()), None)

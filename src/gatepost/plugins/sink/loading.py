@@ -138,7 +138,7 @@ def _bound(
     words = {"ehlo_is_helo": options.ehlo_matches_helo}
     for wish in wishes or (Wish(),):
         _check_stages(loaded.name, wish, sink.methods)
-        wanted = wanted_stages(loaded.name, wish, has)
+        wanted = _wanted(loaded.name, wish, has, sink.methods)
         if not wish.stages:
             wanted -= set(OUT_EVENTS)
         for event in (one for one in stages.STAGES.values() if one in wanted):
@@ -149,6 +149,20 @@ def _bound(
             yield make_binding(loaded.name, stage, hooks[event], words, wish, breaker)
             if not wish.shadow and (hook := closing.pop(stage, None)) is not None:
                 yield make_binding(loaded.name, stage, hook, _LAST, Wish(), breaker)
+
+
+def _wanted(name: str, wish: Wish, has: set[Stage], methods: frozenset[str]) -> set[Stage]:
+    """The stages that are to be bound. PluginError says which method a stage would call."""
+    try:
+        return wanted_stages(name, wish, has)
+    except PluginError as error:
+        known = {stage.name: method for method, events in _EVENTS.items() for stage in events}
+        called = " and ".join(dict.fromkeys(known[stage] for stage in wish.stages if stage in known))
+        if not called or all(known.get(stage) in methods for stage in wish.stages):
+            raise
+        raise PluginError(
+            f"{error}; {called} is called there, and its methods are {', '.join(sorted(methods))}"
+        ) from None
 
 
 # ── finding ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -192,8 +206,8 @@ def _class_in(module: ModuleType, wanted: str, where: str) -> type:
     if not sinks:
         raise PluginError(f"{where} has no class with an event method; {_meant_in(module) or f'there are {_THERE}'}")
     raise PluginError(
-        f"{where} has several sinks: {', '.join(_names(sinks))}; say which, "
-        f'as sink = {{ class = "{sinks[0].__name__}" }}'
+        f"{where} has several sinks: {', '.join(_names(sinks))}; say which: {Path(where).name}:{sinks[0].__name__}, "
+        f'or sink = {{ class = "{sinks[0].__name__}" }}'
     )
 
 

@@ -39,6 +39,7 @@ _EVENTS_METHODS: Mapping[str, str] = {
     "ontransportsubmission": "OnMessageSubmission",
     "onprecategorize": "OnSyncMessagePreCategorize",
     "onpostcategorize": "OnMessagePostCategorize",
+    **dict.fromkeys(("ismtponarrivalonarrival", "ieventsinkonarrival"), "OnArrival"),
 }
 """The method of an event whose name an author may take for it."""
 _ALIKE = 0.9
