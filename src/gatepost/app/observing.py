@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from gatepost.app.generation import Generation
 from gatepost.app.recording import TraceRecorder
@@ -11,6 +12,7 @@ from gatepost.app.submission import LISTENER
 from gatepost.delivery.route import Host
 from gatepost.hooks.notices import Bounced, Deferred, Delivered
 from gatepost.model import Recipient, Reply
+from gatepost.serving.connected import Connected
 from gatepost.serving.reception import Reception
 from gatepost.store import Deposit, Entry
 
@@ -82,14 +84,10 @@ def _at(host: Host | None) -> Mapping[str, object]:
     return {} if host is None else {"host": str(host)}
 
 
-def session_facts(reception: Reception) -> dict[str, object]:
+def session_facts(ended: Connected[Any]) -> dict[str, object]:
     """A session that has ended, for its line in the journal."""
-    session, mailing = reception.session, reception.mailing
-    return {
-        "token": session.id,
-        "listener": session.listener,
-        "peer": str(session.peer),
-        "ended": reception.ending,
-        "begun": mailing.begun,
-        "accepted": mailing.accepted,
-    }
+    session = ended.session
+    facts = {"token": session.id, "listener": session.listener, "peer": str(session.peer), "ended": ended.ending}
+    if isinstance(ended, Reception):
+        return {**facts, "begun": ended.mailing.begun, "accepted": ended.mailing.accepted}
+    return {**facts, **ended.told()}

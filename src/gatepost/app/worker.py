@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gatepost.app.delivering import Delivering
 from gatepost.app.dialects import load_plugins
@@ -30,6 +31,7 @@ from gatepost.net.certificates import Certificates, Pair
 from gatepost.net.listener import Listener as NetListener
 from gatepost.plugins.host.launched import Starters
 from gatepost.plugins.loaded import Loaded
+from gatepost.serving.connected import Connected
 from gatepost.serving.limits import SessionCounter, SessionLimits
 from gatepost.serving.patience import LoopPatience, SystemClock
 from gatepost.serving.reception import Reception
@@ -87,7 +89,7 @@ class Worker:
         self._starters = starters or Starters()
         self._patience = LoopPatience()
         self._resolver = resolver(settings)
-        self._sessions: dict[Reception, Generation] = {}
+        self._sessions: dict[Connected[Any], Generation] = {}
         self._all_ended = asyncio.Event()
         self._listening: list[NetListener] = []
         self._prepared: _Prepared | None = None
@@ -206,7 +208,7 @@ class Worker:
         self._listening.append(listening)
         self.listeners[name] = Bound(listener, listening.address)
 
-    def _session_ended(self, reception: Reception) -> None:
+    def _session_ended(self, reception: Connected[Any]) -> None:
         self._sessions.pop(reception).end_session()
         if (say := self.say) is not None:
             say("session", session_facts(reception))

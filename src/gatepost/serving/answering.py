@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from gatepost.hooks.questions import Outcome, Question
 from gatepost.hooks.replies import refusal
-from gatepost.hooks.session import Session
 from gatepost.hooks.transaction import Transaction
-from gatepost.model import Peer, Reply
+from gatepost.model import Reply
 from gatepost.net import Stream
 from gatepost.serving.authentication import Authentication
-from gatepost.serving.keeping import Closings
+from gatepost.serving.connected import Connected
 from gatepost.serving.mailing import Mailing
 from gatepost.serving.place import Place
 from gatepost.wire.smtp.events import Event
 from gatepost.wire.smtp.server import ServerSession
 
 
-class Answering(ABC):
+class Answering(Connected[Place]):
     """What only mail and AUTH need is made for the first of them: a session may be idle from beginning to end."""
 
-    __slots__ = ("_authentication", "_closings", "_mailing", "machine", "place", "session", "stream")
+    __slots__ = ("_authentication", "_mailing", "machine")
 
     def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
-        self.place = place
-        self.stream = stream
-        peer = stream.peer
-        profile = place.profile if place.trust is None else place.trust.profile(place.profile, peer.address)
+        super().__init__(place, stream, place.profile.protocol.value)
+        profile = place.profile if place.trust is None else place.trust.profile(place.profile, stream.peer.address)
         self.machine = ServerSession(profile, tls=tls)
-        if place.lookup is not None:
-            peer = stream.peer = Peer(peer.address, peer.port, place.lookup, peer.via)
-        self.session = Session(
-            id=place.tokens.next(),
-            listener=place.listener,
-            protocol=place.profile.protocol.value,
-            peer=peer,
-            local=stream.local,
-            started=place.clock.now(),
-            patience=place.patience,
-            tls=stream.tls,
-        )
-        self._closings: Closings | None = None
         self._mailing: Mailing | None = None
         self._authentication: Authentication | None = None
 
@@ -55,13 +39,6 @@ class Answering(ABC):
         if self._mailing is None:
             self._mailing = Mailing(self.place, self.machine, self.session, self.closings)
         return self._mailing
-
-    @property
-    def closings(self) -> Closings:
-        """What closes the belongings of the session and its transactions."""
-        if self._closings is None:
-            self._closings = Closings(self.place.patience, self.session.id)
-        return self._closings
 
     @property
     def authentication(self) -> Authentication:

@@ -17,7 +17,7 @@ from gatepost.hooks.questions import Question
 from gatepost.hooks.session import Holder, Standing
 from gatepost.hooks.verdicts import Hangup, Refuse
 from gatepost.model import Address, Peer, Reply
-from gatepost.net import ConnectionLost, HandshakeFailed, Stream
+from gatepost.net import Stream
 from gatepost.net.answers import ResolverError
 from gatepost.serving.answering import Answering
 from gatepost.serving.conclusion import stage_refusal
@@ -37,33 +37,12 @@ _SERVICE = {"smtp": "ESMTP", "submission": "ESMTP", "lmtp": "LMTP"}
 class Introduced(Answering):
     """Invariant: what is known of the client was learned over the connection as it is now, never before STARTTLS."""
 
-    __slots__ = ("_counted", "_helo")
+    __slots__ = ("_helo",)
 
     def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
         super().__init__(place, stream, tls=tls)
-        self._counted: Address | None = None
-        """The peer this session is counted for."""
         self._helo = ""
         """The name that XCLIENT says the client gave; what is said after it is the server's own."""
-
-    def _enter(self, peer: Address) -> Admission:
-        """Count the session for a peer, if there is room."""
-        admission = self.place.counter.enter(peer)
-        if admission is Admission.GRANTED:
-            self._counted = peer
-        return admission
-
-    def _leave(self) -> None:
-        """Count it no more."""
-        counted, self._counted = self._counted, None
-        if counted is not None:
-            self.place.counter.leave(counted)
-
-    def _facts(self, **more: object) -> dict[str, object]:
-        """Whom the session is with, for the trace."""
-        peer = self.session.peer
-        facts = {"peer": str(peer), **more, "listener": self.session.listener}
-        return facts if peer.via is None else {**facts, "via": str(peer.via)}
 
     async def _connect(self, event: events.Connect) -> None:
         profile = self.place.profile
@@ -131,30 +110,17 @@ class Introduced(Answering):
         session.peer = replace(session.peer, found=name or "")
 
     async def _start_tls(self, event: events.StartTls) -> None:
-        machine, stream, place, session = self.machine, self.stream, self.place, self.session
+        machine, session = self.machine, self.session
         self._forget()
         machine.answer(START_NOW)
         while (told := machine.next_event()) is not events.NEED_DATA:  # the Reply stage, if somebody is bound to it
             await self._handle(told)
         if machine.wants_close:  # the Reply stage has hung up instead
             return
-        discarded = machine.discarded + stream.discard()  # before the 220 is written  # attacks F10, T1
-        stream.deadline = asyncio.get_running_loop().time() + place.timeouts.handshake
-        stream.write(machine.data_to_send())
-        if discarded:
-            log.warning("%d octets behind STARTTLS were thrown away; token %s", discarded, session.id)
-            place.recorder.record(session.id, "discarded", {"octets": discarded, "behind": "STARTTLS"})
-        if place.tls is None:
-            raise RuntimeError("STARTTLS was offered without a certificate")
-        try:
-            tls = await stream.start_tls(place.tls(), server_side=True)
-        except HandshakeFailed as error:
-            place.recorder.record(session.id, "tls", {"failed": str(error)[:200]})
-            raise ConnectionLost(str(error)) from error
+        await self._secure(machine.discarded, machine.data_to_send(), "STARTTLS")
         machine.tls_started()
-        session.tls, session.helo, session.user = tls, "", None  # rfc3207#4.2: all that was learned is forgotten
+        session.helo, session.user = "", None  # rfc3207#4.2: all that was learned is forgotten
         session.standing = Standing(False, session.standing.quarantine, session.standing.discard)
-        place.recorder.record(session.id, "tls", {"version": tls.version, "cipher": tls.cipher})
 
     # ── who speaks for others ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -103,32 +103,22 @@ class Users(Protocol):
         """The user's SCRAM-SHA-256 keys; None if there are none."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Place:
-    """One listener in one generation."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Ground:
+    """One listener in one generation, as far as it is the same whatever is spoken there."""
 
     listener: str
-    profile: Profile
     dispatcher: Dispatcher
-    house: GateHouse
-    spool: Spool
     tokens: Tokens
     clock: Clock
     patience: LoopPatience
     recorder: Recorder
     counter: SessionCounter
     timeouts: Timeouts = field(default_factory=Timeouts)
-    policy: Policy = field(default_factory=Policy)
     users: Users | None = None
-    trust: Trust | None = None
-    """None where nobody may speak for others."""
     door: ProxyDoor | None = None
     """None where no proxy is in front."""
-    introduces: bool = False
-    """Whether some next server is told who the client is."""
     tls: Callable[[], ssl.SSLContext] | None = None
-    repeats: Repeats | None = None
-    files: Files | None = None
     lookup: Callable[[Address], Coroutine[Any, Any, str | None]] | None = None
     nonce: Callable[[], str] | None = None
     """Entropy for SCRAM."""
@@ -137,6 +127,22 @@ class Place:
     def tell(self, notice: Notice) -> None:
         """Tell whoever is bound to it; nobody waits, and nothing that they do comes back here."""
         tell(self.notices, self.patience, notice)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Place(Ground):
+    """One listener for mail in one generation."""
+
+    profile: Profile
+    house: GateHouse
+    spool: Spool
+    policy: Policy = field(default_factory=Policy)
+    trust: Trust | None = None
+    """None where nobody may speak for others."""
+    introduces: bool = False
+    """Whether some next server is told who the client is."""
+    repeats: Repeats | None = None
+    files: Files | None = None
 
 
 def tell(

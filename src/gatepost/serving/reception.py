@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from gatepost.hooks.notices import Disconnected
 from gatepost.model import Reply
 from gatepost.model.written import printable
-from gatepost.net import ConnectionLost, DeadlinePassed, Stream
-from gatepost.serving.carrying import Carrier
-from gatepost.serving.limits import Admission
+from gatepost.serving.connected import Connected
 from gatepost.serving.lines import OK, Lines
-from gatepost.serving.place import Place
 from gatepost.wire.smtp import events
 from gatepost.wire.smtp.replies import encode
 
 log = logging.getLogger("gatepost.serving")
 
 CLOSING = Reply(221, "2.0.0", "closing the connection")
-TIMED_OUT = Reply(421, "4.4.2", "you took too long")
-SHUTTING_DOWN = Reply(421, "4.3.2", "the server is going down, try again later")
-BROKEN = Reply(421, "4.3.0", "an error here, try again later")
 UNKNOWN = Reply(500, "5.5.2", "there is no such command")
 NOT_TOLD = Reply(252, "2.1.5", "send mail, and you will hear")  # rfc5321#7.3
 NO_EXPANSION = Reply(252, "2.1.5", "lists aren't shown here")
@@ -37,47 +30,13 @@ HELP = Reply(214, "2.0.0", "https://www.rfc-editor.org/rfc/rfc5321")
 class Reception(Lines):
     """Serves one connection. Invariant: a question is always answered before the next event is taken.
 
-    Below it are three layers: `Answering` has the session's belongings, `Introduced` knows who is on the line, `Lines`
-    asks about each line and reply.
+    Below it are four layers: `Connected` knows the connection and its end, `Answering` has the session's belongings,
+    `Introduced` knows who is on the line, `Lines` asks about each line and reply.
     """
 
-    __slots__ = ("_carrier", "_clean", "_is_going_down", "_is_running", "ending", "is_idle")
+    __slots__ = ()
 
-    def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
-        super().__init__(place, stream, tls=tls)
-        self.is_idle = True
-        """Between transactions, waiting for the client: the moment to end it when the server goes down."""
-        self.ending = ""
-        """How it ended, once it has: quit, closed, lost, timeout, shutdown, error."""
-        self._carrier = Carrier()
-        self._is_running = False
-        self._is_going_down = False
-        self._clean = False
-
-    async def run(self) -> None:
-        """Serve until the end. Whatever happens, everything that was begun is closed once."""
-        await self.serve(_nothing)
-
-    def serve(self, ended: Callable[[Reception], None]) -> Awaitable[None]:
-        """As run, and `ended` hears that it is over. Not `async`: every idle session would have one more frame."""
-        admission = self._enter(self.session.peer.address)
-        if admission is not Admission.GRANTED:
-            return self._turn_away(admission, ended)
-        return self._carrier.carry(self._serve(ended))
-
-    def go_down(self) -> None:
-        """The server wants to stop: an idle session ends now, a busy one after its transaction."""
-        self._is_going_down = True
-        if self.is_idle and self._is_running:
-            self._carrier.cancel()
-
-    def cut_off(self) -> None:
-        """The time for finishing is over: end the session wherever it is, but for a commit under way."""
-        self._is_going_down = True
-        if self._is_running and not self._is_committing:
-            self._carrier.cancel()
-
-    async def _serve(self, ended: Callable[[Reception], None]) -> None:
+    async def _serve(self, ended: Callable[[Connected[Any]], None]) -> None:
         machine, stream, timeouts = self.machine, self.stream, self.place.timeouts
         loop = asyncio.get_running_loop()
         handlers = _HANDLERS
@@ -135,29 +94,6 @@ class Reception(Lines):
             finally:
                 ended(self)
 
-    def _begin(self) -> None:
-        self._is_running = True
-        self.stream.on_lost(self._lost)
-        self.place.recorder.record(self.session.id, "session", self._facts(port=self.session.peer.port))
-
-    def _failed(self, error: BaseException) -> str:
-        """How a session ends by an error, which the client is told where it can still hear."""
-        match error:
-            case ConnectionLost():
-                return "lost"
-            case DeadlinePassed():
-                self._last_words(TIMED_OUT)
-                return "timeout"
-            case asyncio.CancelledError():
-                if self.stream.lost:
-                    return "lost"
-                self._last_words(SHUTTING_DOWN)
-                return "shutdown"
-            case _:
-                log.error("a session ended by an error of ours; token %s", self.session.id, exc_info=error)
-                self._last_words(BROKEN)
-                return "error"
-
     # ── the events ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _handle(self, event: events.Event) -> None:
@@ -202,50 +138,15 @@ class Reception(Lines):
     def _is_committing(self) -> bool:
         return self._mailing is not None and self._mailing.is_committing
 
-    async def _turn_away(self, admission: Admission, ended: Callable[[Reception], None]) -> None:
-        """Over the limit of sessions: 421 at once, without asking anybody."""  # attack R7
-        self.ending = "turned away"
-        reply = Reply(421, "4.7.0", f"{admission.value}, try again later ({self.session.id})")
-        self.place.recorder.record(self.session.id, "session", self._facts(turned_away=admission.value))
-        self.stream.deadline = asyncio.get_running_loop().time() + 5
-        self.stream.write(encode(reply))
-        try:
-            await self.stream.close()
-        finally:
-            ended(self)
+    def _last_octets(self, reply: Reply) -> bytes:
+        return self.machine.data_to_send() + encode(reply)
 
-    def _last_words(self, reply: Reply) -> None:
-        if not self.stream.lost:
-            said = reply.with_text(f"{reply.text} ({self.session.id})")
-            self.stream.write(self.machine.data_to_send() + encode(said))
+    async def _wind_up(self, ending: str) -> None:
+        if self._mailing is not None:
+            await self._mailing.end(unheard=ending != "quit")
 
-    def _lost(self) -> None:
-        """The peer is gone. Only before the hand-over to the writer does that cancel anything."""
-        if self._is_running and not self._is_committing:
-            self._carrier.cancel()
-
-    async def _end(self, ending: str) -> None:
-        place, session = self.place, self.session
-        self.ending = ending
-        self._leave()
-        try:
-            if self._mailing is not None:
-                await self._mailing.end(unheard=ending != "quit")
-            self.closings.close(session.holder)
-            accepted = 0 if self._mailing is None else self._mailing.accepted
-            place.recorder.record(session.id, "end", {"how": ending, "messages": accepted})
-            place.tell(Disconnected(place.dispatcher.server, session, self._clean))
-        finally:
-            if ending == "lost":
-                self.stream.abort()
-            else:
-                self.stream.deadline = asyncio.get_running_loop().time() + 5
-                await self.stream.close()
-        await self.closings.settled()
-
-
-def _nothing(_: Reception) -> None:
-    """Nobody wants to know."""
+    def told(self) -> Mapping[str, object]:
+        return {"messages": 0 if self._mailing is None else self._mailing.accepted}
 
 
 _HANDLERS: dict[type, Callable[[Reception, Any], Awaitable[None]]] = {
