@@ -17,8 +17,9 @@ import time
 
 import pytest
 
-from gatepost.plugins.host import Backoff, HostDown, voice
+from gatepost.plugins.host import Backoff, HostDown, recipes, voice
 from gatepost.plugins.indimail import load_indimail
+from gatepost.plugins.indimail import loading as indimail_loading
 from gatepost.plugins.loaded import Wish
 from gatepost.plugins.mailenable import load_mailenable
 from gatepost.plugins.program import load_program
@@ -97,7 +98,8 @@ def hosted(library, tmp_path, monkeypatch):
         head = SPEAKING.format(python=sys.executable, path=sys.path, dialect=dialect)
         file.write_text(head + textwrap.dedent(script))
         file.chmod(0o755)
-        monkeypatch.setattr(f"gatepost.plugins.{dialect}.loading.host_path", lambda target: file)
+        for module in (recipes, indimail_loading):
+            monkeypatch.setattr(module, "host_path", lambda target: file)
         loader = load_mailenable if dialect == "mailenable" else load_indimail
         more = {"processes": 1, "backoff": Backoff(0.02, 0.5), "grace_s": 0.2, "scratch": tmp_path, **more}
         more.setdefault("wishes", [Wish(stages=("recipient",), rule="rcpt to=bad@*")])
