@@ -3,6 +3,8 @@
 from gatepost.plugins.loaded import Wish
 from gatepost.plugins.sink.loading import load_sink
 from gatepost.plugins.sink.options import SinkOptions
+from gatepost.testing.rig import Rig
+from unit.serving.serving_talk import greet
 
 
 def wish(**words):
@@ -34,4 +36,12 @@ def in_command(answer, **attributes):
     return type("Sink", (), {"OnSmtpInCommand": OnSmtpInCommand, **attributes})
 
 
-__all__ = ["SinkOptions", "in_command", "sinks", "wish"]
+async def talk(plugins, *commands):
+    """What a client hears to the commands, after EHLO."""
+    async with Rig(plugins) as rig:
+        client = rig.connect()
+        await greet(client)
+        return [await client.command(command) for command in commands]
+
+
+__all__ = ["SinkOptions", "in_command", "sinks", "talk", "wish"]

@@ -13,7 +13,9 @@ from gatepost.plugins.sink.constants import (
     CDO_RUN_NEXT_SINK,
     CDO_SKIP_REMAINING_SINKS,
     EXPE_S_CONSUMED,
+    IMMPID_MP,
     MESSAGE_STATUS,
+    RECIPIENT_FLAGS,
     S_OK,
 )
 from gatepost.plugins.sink.mailmsg import Seal, wrap
@@ -76,11 +78,14 @@ async def test_recipients_and_sender_are_changed_by_fields():
         assert msg.fields[ENVELOPE + "senderemailaddress"] == "SMTP:other@example.net"
         assert msg.mailmsg.sender == "eve@example.net", "before Update"
         msg.Fields.Update()
+        assert msg.mailmsg.recipients[0].flags == RECIPIENT_FLAGS.DSN_NOTIFY_NEVER, "who stays keeps what is known"
+        msg.mailmsg.put_string(IMMPID_MP.SENDER_ADDRESS_SMTP, "last@example.net")
+        msg.Fields.Update()  # sets nothing again
 
     told = await story(arriving(change), to=(TWO[0], f"{TWO[1]} NOTIFY=NEVER"))
     assert told.addresses == ["bob@example.com", "carol@example.org"]
     assert told.entries[0].envelope.recipients[0].parameters == {"NOTIFY": "NEVER"}
-    assert str(told.entries[0].envelope.sender) == "other@example.net"
+    assert str(told.entries[0].envelope.sender) == "last@example.net"
 
 
 async def test_nothing_counts_without_update_and_save():

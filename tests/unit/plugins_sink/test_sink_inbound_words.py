@@ -7,6 +7,7 @@ import weakref
 import pytest
 
 from gatepost.plugins.sink import constants as c
+from gatepost.plugins.sink.responses import reply_of
 from gatepost.testing.rig import Rig
 from unit.plugins_sink.sink_talk import in_command, sinks
 from unit.serving.serving_talk import greet
@@ -299,7 +300,9 @@ async def test_a_shadow_that_is_quicker_is_not_seen():
 
     looks = at("NOOP", lambda context: seen.append(context.QueryResponse()))
     plugins = await sinks(
-        (Shadow, {"shadow": True, "priority": 10}), (Waits, {"rule": "noop"}), (looks, {"priority": 24576 - 1})
+        (Shadow, {"shadow": True, "priority": 10, "rule": "noop"}),
+        (Waits, {"rule": "noop"}),
+        looks,
     )
     heard, _ = await said(plugins)
     assert heard == HOUSE
@@ -314,3 +317,22 @@ async def test_the_record_says_whose_words_are_said():
         await greet(client)
         assert await client.command("NOOP") == "250 2.0.0 mine"
         assert [one["plugin"] for one in rig.records.kinds("asked") if one["stage"] == "reply"] == ["speaks"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "heard"),
+    [
+        ("250-one\r\n550 two\r\n", 0, ("250", "", "one\ntwo")),
+        ("550 2.1.5 no\r\n", 0, ("550", "", "no")),
+        ("550-5.7.1 one\r\n550 5.7.1 two", 0, ("550", "5.7.1", "one\ntwo")),
+        ("550-5.7.1 one\r\n550 5.1.1 two", 0, ("550", "5.7.1", "one\n5.1.1 two")),
+        ("220", 0, ("220", "", "ok")),
+        ("5500 odd", 0, ("250", "", "5500 odd")),
+        ("\r\n\r\n", 553, ("553", "", "refused")),
+        ("later", 199, ("250", "", "later")),
+        ("later", 600, ("250", "", "later")),
+    ],
+)
+def test_the_first_code_of_a_text_is_the_replys(text, code, heard):
+    reply = reply_of(text, code, 0)
+    assert (str(reply.code), reply.status, reply.text) == heard

@@ -1,11 +1,12 @@
 """What an author who makes a mistake is told: when the sink is loaded, wherever that is possible."""
 
 import functools
+import threading
 
 import pytest
 
 from gatepost.plugins.loaded import PluginError, Wish
-from gatepost.plugins.sink import ISmtpInCommandSink, constants
+from gatepost.plugins.sink import ISmtpInCommandSink, constants, creating
 from gatepost.plugins.sink.loading import load_sink
 from gatepost.plugins.sink.options import SinkOptions
 from gatepost.testing.rig import Rig
@@ -41,6 +42,7 @@ async def asynchronous(self, bag):
         ({"on_session_start": ok}, {}, "did you mean OnSmtpOutCommand?"),
         ({"OnSmtpInCommand": ok, "OnSmptOutCommand": ok}, {}, "OnSmptOutCommand.*did you mean OnSmtpOutCommand?"),
         ({"OnSMTPInCommand": ok}, {}, "did you mean OnSmtpInCommand?"),
+        ({"ISMTPOnArrival_OnArrival": ok}, {}, "did you mean OnArrival?"),
         ({"OnMessageSubmission": fails, "OnArrival": fails}, {}, "OnMessageSubmission and OnArrival.*leave one"),
         ({"OnSmtpInCommand": ok, "__init__": wants_arguments}, {}, "'limit'; it is called without arguments.*by Load"),
         ({"OnSmtpInCommand": ok, "__init__": fails}, {}, "can't be made, as RuntimeError: boom"),
@@ -75,6 +77,11 @@ async def asynchronous(self, bag):
         ),
         ({"OnSmtpInCommand": ok}, {"wishes": [Wish(stages=("reply",))]}, "a priority above 24576"),
         ({"OnSmtpInCommand": ok}, {"wishes": [Wish(stages=("message",))]}, "nothing for the stage message; .* command"),
+        (
+            {"OnSmtpInCommand": ok},
+            {"wishes": [Wish(stages=("out-reply",))]},
+            "; OnSmtpServerResponse is called there, and its methods are OnSmtpInCommand",
+        ),
         ({"OnSmtpInCommand": ok}, {"wishes": [Wish(stages=("OnArrival",))]}, 'it is called "message" here'),
         ({"OnSmtpInCommand": ok}, {"wishes": [Wish(priority=24576)]}, "24576 is the house's own place"),
         ({"OnSmtpInCommand": ok}, {"wishes": [Wish(rule="rcpt to=a*b@x")]}, "asterisk"),
@@ -204,10 +211,6 @@ async def test_a_plain_method_may_give_something_to_be_awaited():
 
 
 async def test_a_first_object_that_never_comes_is_told(monkeypatch):
-    import threading
-
-    from gatepost.plugins.sink import creating
-
     never = threading.Event()
     monkeypatch.setattr(creating, "_LOAD_S", 0.05)
     try:
@@ -215,3 +218,16 @@ async def test_a_first_object_that_never_comes_is_told(monkeypatch):
             await load_sink(kind(OnSmtpInCommand=ok, Load=lambda self, bag: never.wait()))
     finally:
         never.set()
+
+
+async def test_a_sink_that_is_refused_leaves_no_thread():
+    def mine():
+        return [thread for thread in threading.enumerate() if thread.name.startswith("leaves-none-")]
+
+    seen = []
+    failing = kind(OnSmtpInCommand=ok, Load=lambda self, bag: seen.extend(mine()) or fails(self))
+    with pytest.raises(PluginError, match="boom"):
+        await load_sink(failing, name="leaves-none")
+    assert len(seen) == 1
+    seen[0].join(10)
+    assert not seen[0].is_alive()

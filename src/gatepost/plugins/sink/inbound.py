@@ -170,8 +170,6 @@ class _Inbound:
         if dialogue.number != event.number or dialogue.is_said:
             return PROCEED
         dialogue.is_said = True
-        if dialogue.is_decided:
-            return PROCEED
         state = dialogue.state
         state.native_response = _with_native(event.reply, state.native_response)
         return self._instead(event.reply, state)
@@ -214,7 +212,7 @@ class _Inbound:
 
     def _decided(self, dialogue: Dialogue) -> Respond | Converse:
         state = dialogue.state
-        dialogue.is_decided = True
+        dialogue.is_decided = dialogue.is_said = True
         flags = _flags(state)
         reply = reply_of(_words(state, ""), state.smtp_status_code, flags)
         if flags & EXPE_BLOB_READY:
