@@ -1,4 +1,4 @@
-"""AUTH: the mechanism runs in `wire.sasl`, the Auth stage is asked who somebody is, and the house's users answer else.
+"""AUTH: the mechanism runs in `wire.sasl`, a stage is asked who somebody is, and the house's users answer else.
 
 The client hears the same refusal, after about the same time, whether the user or the password is wrong.
 """
@@ -10,8 +10,9 @@ import hashlib
 import hmac
 import logging
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from gatepost.hooks import stages
 from gatepost.hooks.questions import Outcome, Question
@@ -20,9 +21,8 @@ from gatepost.hooks.verdicts import Credentials, Deny, Identity, Refuse
 from gatepost.model import Reply
 from gatepost.model.written import printable
 from gatepost.serving.conclusion import stage_refusal
-from gatepost.serving.place import Place
+from gatepost.serving.place import Ground, Place
 from gatepost.wire import sasl
-from gatepost.wire.smtp import events
 from gatepost.wire.smtp.server import ServerSession
 
 WELCOME = Reply(235, "2.7.0", "authenticated")  # rfc4954#6
@@ -34,42 +34,61 @@ MAX_ITERATIONS = 1_000_000
 log = logging.getLogger("gatepost.serving")
 
 
-class Authentication:
-    """At most one exchange at a time, and at most one success per session (RFC 4954 §4)."""
+class Proving(ABC):
+    """At most one exchange at a time. What is said to the client, and by which command, is the protocol's."""
 
-    __slots__ = ("_exchange", "_machine", "_mechanism", "_place", "_session")
+    __slots__ = ("_exchange", "_mechanism", "_place", "_session")
 
-    def __init__(self, place: Place, machine: ServerSession, session: Session) -> None:
+    stage: ClassVar[type[stages.Event]]
+    """Who is asked before the house's users."""
+
+    def __init__(self, place: Ground, session: Session) -> None:
         self._place = place
-        self._machine = machine
         self._session = session
         self._exchange: sasl.Exchange | None = None
         self._mechanism = ""
 
-    async def begin(self, event: events.Auth) -> None:
-        """AUTH with a mechanism."""
+    @property
+    @abstractmethod
+    def _verbatim(self) -> bool:
+        """Whether refusals leave as the plugins have said them."""
+
+    @abstractmethod
+    def _challenge(self, data: bytes) -> None:
+        """Ask the client for its next response."""
+
+    @abstractmethod
+    async def _welcome(self, user: str, by: str, maildrop: str | None = None) -> None:
+        """The client is this user, as `by` says."""
+
+    @abstractmethod
+    def _say_no(self, reply: Reply) -> None:
+        """The client isn't: 535 for a wrong proof, 4xx for now, 421 which closes, another 5xx as a plugin said it."""
+
+    async def begin(self, mechanism: str, initial: bytes | None) -> None:
+        """An exchange of a mechanism that was offered, with the client's first response if it came at once."""
         if self._place.nonce is None:
             raise RuntimeError("AUTH was offered without entropy")
-        self._mechanism = event.mechanism
-        self._exchange = sasl.Exchange(event.mechanism, nonce=self._place.nonce())
-        await self._go(self._exchange.start(event.initial))
+        self._mechanism = mechanism
+        self._exchange = sasl.Exchange(mechanism, nonce=self._place.nonce())
+        await self._go(self._exchange.start(initial))
 
-    async def go_on(self, event: events.AuthResponse) -> None:
+    async def go_on(self, data: bytes) -> None:
         """The client's next response."""
         if self._exchange is None:
             raise RuntimeError("a response came without an exchange")
-        await self._go(self._exchange.respond(event.data))
+        await self._go(self._exchange.respond(data))
 
     async def _go(self, outcome: sasl.Outcome) -> None:
         match outcome:
             case sasl.Challenge(data):
-                self._machine.challenge(data)
+                self._challenge(data)
             case sasl.Credentials(user, password):
                 await self._verify(user, password)
             case sasl.NeedKeys(user):
                 await self._find_keys(user)
             case sasl.Success(user):
-                self._welcome(user, "the client")
+                await self._welcome(user, "the client")
             case sasl.Failure(reason):
                 self._deny(WRONG, reason)
 
@@ -78,13 +97,13 @@ class Authentication:
         if self._objected(outcome, user):
             return
         match outcome.verdict:
-            case Identity(known, _):
-                self._welcome(known, outcome.by)
+            case Identity(known, maildrop):
+                await self._welcome(known, outcome.by, maildrop)
             case Credentials(keys):
                 if (found := self._keys(keys, outcome.by, user)) is None:
                     return
                 if await asyncio.to_thread(_fits, found, password):  # it is made to be slow
-                    self._welcome(user, outcome.by)
+                    await self._welcome(user, outcome.by)
                 else:
                     self._deny(WRONG, f"wrong password, by the keys of {outcome.by}", user)
             case _:
@@ -97,7 +116,7 @@ class Authentication:
                 if name is None:
                     self._deny(WRONG, "wrong name or password", user)
                 else:
-                    self._welcome(name, "the users")
+                    await self._welcome(name, "the users")
 
     async def _find_keys(self, user: str) -> None:
         exchange = self._exchange
@@ -153,29 +172,25 @@ class Authentication:
 
     async def _ask(self, user: str, password: str | None) -> Outcome:
         dispatcher = self._place.dispatcher
-        if stages.Auth not in dispatcher.chains:
+        if self.stage not in dispatcher.chains:
             return Outcome(pending=WELCOME)
         facts = {"mechanism": self._mechanism, "user": user, "password": password}
-        return await dispatcher.ask(Question(stages.Auth, self._session, WELCOME, facts=facts))
+        return await dispatcher.ask(Question(self.stage, self._session, WELCOME, facts=facts))
 
     def _refusal(self, said: Reply | str) -> Reply:
-        reply = stage_refusal(stages.Auth, said, self._session.id, self._place.policy.verbatim)
+        reply = stage_refusal(self.stage, said, self._session.id, self._verbatim)
         if reply.is_permanent:
             return reply
         if reply.code == 421:  # which always closes
             return Reply(421, "4.7.0", reply.text)
         return Reply(454, "4.7.0", reply.text)  # rfc4954#6: the temporary failure of AUTH
 
-    def _welcome(self, user: str, by: str) -> None:
-        session = self._session
-        if not user.isprintable():  # it will stand in headers and on pages
+    def _is_shown(self, user: str, by: str) -> bool:
+        """Whether a name can stand in headers and on pages; if not, the client has its answer."""
+        if not user.isprintable():
             self._deny(UNABLE, f"{by} named a user by what can't be shown", user)
-            return
-        session.user = user
-        session.standing = Standing(False, session.standing.quarantine, session.standing.discard)
-        self._exchange = None
-        self._place.recorder.record(session.id, "auth", {"user": user, "mechanism": self._mechanism})
-        self._machine.answer(WELCOME)
+            return False
+        return True
 
     def _unable(self, error: Exception, user: str) -> None:
         log.error("a user couldn't be verified; token %s", self._session.id, exc_info=error)
@@ -190,7 +205,40 @@ class Authentication:
             "reply": str(reply),
         }
         self._place.recorder.record(self._session.id, "auth", facts)
+        self._say_no(reply)
+
+
+class Authentication(Proving):
+    """AUTH within SMTP: at most one success per session (RFC 4954 §4)."""
+
+    __slots__ = ("_machine", "_mail_place")
+
+    stage = stages.Auth
+
+    def __init__(self, place: Place, machine: ServerSession, session: Session) -> None:
+        super().__init__(place, session)
+        self._mail_place = place
+        self._machine = machine
+
+    @property
+    def _verbatim(self) -> bool:
+        return self._mail_place.policy.verbatim
+
+    def _challenge(self, data: bytes) -> None:
+        self._machine.challenge(data)
+
+    def _say_no(self, reply: Reply) -> None:
         self._machine.answer(reply)
+
+    async def _welcome(self, user: str, by: str, maildrop: str | None = None) -> None:
+        session = self._session
+        if not self._is_shown(user, by):
+            return
+        session.user = user
+        session.standing = Standing(False, session.standing.quarantine, session.standing.discard)
+        self._exchange = None
+        self._place.recorder.record(session.id, "auth", {"user": user, "mechanism": self._mechanism})
+        self._machine.answer(WELCOME)
 
 
 def _fits(keys: sasl.ScramKeys, password: str) -> bool:
