@@ -5,14 +5,16 @@ place. The same by a class in Python and by a COM class; see attacks.md, I1, P8,
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import re
 import resource
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from gatepost.hooks import stages
+from gatepost.hooks.transaction import Transaction
+from gatepost.model import AddRecipient, Path, Recipient, RemoveRecipient, Split, Ticket
 from gatepost.plugins.host import Backoff
 from gatepost.plugins.loaded import Wish
 from gatepost.plugins.sink import (
@@ -34,7 +36,7 @@ from programs import program
 from unit.delivery.delivery_plugins import ANN, letter
 from unit.plugins_sink.sink_outbound_rig import sent, sink
 
-HERE = Path(__file__).parent
+HERE = pathlib.Path(__file__).parent
 NATIVE = HERE.parents[1] / "native"
 OURS = (Gate("*@example.org", OpenTo.ANYONE),)
 MANY = 100_000
@@ -445,6 +447,24 @@ async def test_a_sink_that_drops_the_session_takes_nothing_with_it(priority, hre
         assert await stored(rig) == []
 
 
+@pytest.mark.parametrize("line", ["EHLO x.example", "NOOP", "MAIL FROM:<a@b.example>", "DATA"])
+async def test_a_sink_after_the_house_drops_the_session_at_any_command(line):
+    """And says so: nobody is told 250 who is sent away with a 421."""
+    drops = saying(line.partition(" ")[0], "421 go away", S_FALSE, EXPE_DROP_SESSION)
+    rule = line.partition(" ")[0]
+    async with Rig([await load_sink(drops, wishes=[Wish(priority=30000, rule=rule)])], gates=OURS) as rig:
+        client = rig.connect()
+        await client.reply()
+        if not line.startswith("EHLO"):
+            await client.command("HELO x.example")
+        if line == "DATA":
+            await client.command("MAIL FROM:<a@b.example>")
+            await client.command("RCPT TO:<ann@example.org>")
+        assert (await client.command(line)).startswith("421")
+        assert await client.command("NOOP") == ""
+        assert await stored(rig) == []
+
+
 async def test_a_250_to_the_last_chunk_is_said_by_the_house_alone():
     """The octets have gone nowhere, so a sink that stands for the house there can't say that they are kept."""
     for text in ("250 kept\r\n", ""):
@@ -481,3 +501,31 @@ async def test_a_command_on_its_way_out_is_one_line(line, hresult, status):
     assert not any("eve@" in one or len(one) > 1000 for one in found.lines)
     assert found.lines.count("DATA") <= 1
     assert found.codes != [250] or "RCPT TO:<ann@d.example>" in found.lines
+
+
+# ── many ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Counting(Recipient):
+    """Counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other):
+        Counting.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = Recipient.__hash__
+
+
+def test_a_list_of_thousands_is_no_work_for_its_square():
+    """As a sink's WriteList makes it: everybody compared with everybody would keep the whole worker waiting."""
+    Counting.compared = 0
+    before = [Counting(Path.parse(f"old-{number}@example.org")) for number in range(2_000)]
+    after = [Counting(Path.parse(f"new-{number}@example.org")) for number in range(2_000)]
+    transaction = Transaction(Ticket("0T4Q00-000001", 1), Path.parse("a@b.example"), {}, list(before))
+    transaction.apply([*map(RemoveRecipient, before), *map(AddRecipient, after), *map(AddRecipient, after)])
+    transaction.apply([Split(tuple(after[:1000]), ())])
+    assert transaction.recipients == after
+    assert [len(group) for group, _ in transaction.groups()] == [1_000, 1_000]
+    assert Counting.compared < 50_000

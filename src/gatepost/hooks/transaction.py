@@ -72,17 +72,16 @@ class Transaction:
 
     def apply(self, edits: Iterable[Edit]) -> None:
         """Make edits count, all or none; EditError if one can't."""
-        recipients, sender, shared, splits = list(self.recipients), self.sender, list(self.edits), list(self.splits)
+        sender, shared, splits = self.sender, list(self.edits), list(self.splits)
+        there = dict.fromkeys(self.recipients)  # in their order; a list may have thousands
         removed, kept = list(self.removed), self.kept
         for edit in edits:
             match edit:
                 case AddRecipient(recipient):
-                    if recipient not in recipients:
-                        recipients.append(recipient)
+                    there.setdefault(recipient)
                 case RemoveRecipient(recipient):
                     removed.append(recipient)
-                    if recipient in recipients:
-                        recipients.remove(recipient)
+                    there.pop(recipient, None)
                 case ChangeSender(path):
                     sender = path
                 case Split(group, _):
@@ -98,7 +97,7 @@ class Transaction:
                         raise EditError(f'"{name}" is too much to be kept: {keeping.MOST} characters a message')
                 case _:
                     shared.append(edit)
-        self.recipients, self.sender, self.edits, self.splits = recipients, sender, shared, splits
+        self.recipients, self.sender, self.edits, self.splits = list(there), sender, shared, splits
         self.removed, self.kept = removed, kept
 
     def snapshot(self) -> Snapshot:
@@ -123,10 +122,11 @@ class Transaction:
         """The recipients grouped by the content they get, the shared content first; no group is empty."""
         if not self.splits:
             return [(self.recipients, self.edits)] if self.recipients else []
+        there = set(self.recipients)
         split_off = {recipient for split, _ in self.splits for recipient in split.recipients}
         rest = [recipient for recipient in self.recipients if recipient not in split_off]
         found: list[tuple[Sequence[Recipient], Sequence[ContentEdit]]] = [(rest, self.edits)]
         for split, at in self.splits:
-            members = [recipient for recipient in split.recipients if recipient in self.recipients]
+            members = [recipient for recipient in split.recipients if recipient in there]
             found.append((members, [*self.edits[:at], *split.edits, *self.edits[at:]]))
         return [group for group in found if group[0]]

@@ -73,10 +73,11 @@ class Weighing:
         transaction.apply(edits)
         self._added += [edit.recipient for edit in edits if isinstance(edit, AddRecipient)]
         if self._each is not None:
+            there = set(transaction.recipients)
             for recipient in transaction.recipients:
                 self._each.setdefault(recipient, _UNASKED)
             for recipient, (verdict, _) in tuple(self._each.items()):
-                if recipient not in transaction.recipients and not ends_chain(verdict):
+                if recipient not in there and not ends_chain(verdict):
                     del self._each[recipient]
             self._left = self._remaining()
 
