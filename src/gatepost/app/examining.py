@@ -29,6 +29,8 @@ from gatepost.plugins.host.binary import (
 )
 from gatepost.plugins.host.native import HostMissing, Target, host_path
 from gatepost.plugins.host.wine import WineError, find_wine
+from gatepost.plugins.sink.constants import INTERFACES
+from gatepost.plugins.sink.spelling import SPELLED
 
 SHOWN = 12
 """Names in a line; JSON has all of them."""
@@ -164,6 +166,10 @@ def _named(found: Examination, library: Library) -> None:
     elif dialect is None:
         marks = ", ".join(names[0] for names in MARKS.values())
         mend = 'if its function has another name: dialect = "indimail", indimail = { symbol = "…" }'
+        if any("DllGetClassObject" in name or name == "GatepostSinkClasses" for name in library.exports):
+            mend = (
+                'a library of event sinks exports it by its plain name: GATEPOST_SINK_EXPORT, or extern "C" and a .def'
+            )
         found.hindrances.append(Hindrance(f"it exports none of {marks}, so nobody could call it", mend))
     else:
         found.why = f"it exports {next(mark for mark in MARKS[dialect] if mark in library.exports)}"
@@ -344,6 +350,12 @@ def _python(found: Examination, file: Path) -> None:
         stages = list(dict.fromkeys(_marked(tree)))
         if stages:
             found.remarks.append(f"asked at {listed(stages)}")
+        elif sinks := _sinks(tree):
+            first, methods = next(iter(sinks.items()))
+            found.dialect, found.why = "sink", f"its class {first} has {methods[0]}"
+            found.run = "within the server"
+            found.settings = f'source = {toml(f"{found.file}:{first}")}, dialect = "sink"'
+            found.remarks += [f"event sink {name}: {', '.join(methods)}" for name, methods in sinks.items()]
         else:
             found.remarks.append("no @on(…) is in it; a plugin has at least one, its own or an inherited one")
 
@@ -357,6 +369,21 @@ def _marked(tree: ast.AST) -> Iterator[str]:
             if isinstance(mark, ast.Call) and mark.args and _last_name(mark.func) == "on":
                 stage = mark.args[0]
                 yield str(stage.value) if isinstance(stage, ast.Constant) else _last_name(stage).lower()
+
+
+def _sinks(tree: ast.Module) -> dict[str, list[str]]:
+    """The classes with methods of event sinks, and these."""
+    known = {name for method in INTERFACES for name in SPELLED[method]}
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    found = {
+        one.name: [
+            node.name
+            for node in one.body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in known
+        ]
+        for one in classes
+    }
+    return {name: methods for name, methods in found.items() if methods}
 
 
 def _last_name(node: ast.expr) -> str:

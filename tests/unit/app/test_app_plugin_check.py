@@ -137,6 +137,12 @@ def test_a_sink_and_a_library_of_nobody(tmp_path: Path, capsys: pytest.CaptureFi
     dll(tmp_path / "other.dll", offered.format("other"))
     code, plain, _ = check(capsys, "other.dll")
     assert (code, plain["dialect"], plain["exports"]) == (REFUSED, None, ["other"])
+    dll(tmp_path / "decorated.dll", offered.format("_Z17DllGetClassObjectv"))
+    code, _, told = check(capsys, "decorated.dll")
+    assert code == REFUSED
+    assert 'plain name: GATEPOST_SINK_EXPORT, or extern "C"' in told
+    assert main(["plugin", "register", "decorated.dll"]) == REFUSED
+    assert 'DllGetClassObject has to be declared extern "C"' in capsys.readouterr().err
 
 
 def test_a_host_that_is_not_built(
@@ -150,6 +156,17 @@ def test_a_host_that_is_not_built(
     _, plain, told = check(capsys, "plug.so")
     assert "gatepost-host, the program that runs such plugins, isn't in this installation" in told
     assert "make native" in plain["hindrances"][0]["mend"]
+
+
+def test_event_sinks_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    method = "    def {}(self, *more): raise SystemExit\n"
+    text = f"class Own:\n{method.format('other')}class Shield:\n{method.format('OnSmtpInCommand')}"
+    (tmp_path / "sinks.py").write_text(f"{text}class Arrival:\n{method.format('on_arrival')}")
+    code, plain, told = check(capsys, "sinks.py")
+    assert code == OK
+    assert (plain["dialect"], plain["why"]) == ("sink", "its class Shield has OnSmtpInCommand")
+    assert 'source = "sinks.py:Shield", dialect = "sink"' in told
+    assert plain["remarks"] == ["event sink Shield: OnSmtpInCommand", "event sink Arrival: on_arrival"]
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,15 @@ def examine(file: Path, dialect: Dialect, kind: str) -> Library:
     marks = MARKS[dialect]
     if not set(marks) & set(library.exports):
         some = ", ".join(library.exports[:_SHOWN]) or "nothing"
-        raise PluginError(
-            f"{file} has no function {marks[0]}, which every {kind} exports; it exports {some}{_instead(library)}"
-        )
+        instead = _instead(library, marks[0])
+        raise PluginError(f"{file} has no function {marks[0]}, which every {kind} exports; it exports {some}{instead}")
     return library
 
 
-def _instead(library: Library) -> str:
+def _instead(library: Library, mark: str) -> str:
     """What the library is instead, as the rest of a sentence."""
+    if any(mark in name for name in library.exports):
+        return f'; {mark} has to be declared extern "C", so that it keeps its plain name'
     if library.managed:
         return "; it is a .NET assembly, which needs a runtime that isn't here"
     other = dialect_of(library)

@@ -26,6 +26,7 @@ from gatepost.plugins.loaded import Loaded, PluginError, Wish, make_binding, wan
 from gatepost.plugins.threads import Threads
 
 _MARK_IT = 'put @on("message") or another stage on a function'
+_BIND_IT = 'it is an event sink: dialect = "sink" in [[plugin]], --dialect sink to try it, or gatepost binding add'
 _SINK_METHODS = {
     *("OnSmtpInCommand", "OnSmtpOutCommand", "OnSmtpServerResponse", "OnMessageSubmission", "OnArrival"),
     *("OnSyncMessagePreCategorize", "OnMessagePostCategorize"),
@@ -94,7 +95,7 @@ def collect(
     given = dict(properties or {})
     found = list(_hooks(thing, loaded, given))
     if not found:
-        mend = 'it is an event sink: dialect = "sink"' if _is_sink(thing) else _MARK_IT
+        mend = _BIND_IT if _is_sink(thing) else _MARK_IT
         raise PluginError(f'plugin "{loaded.name}": {where} marks nothing; {mend}')
     if given and all(hook.properties is None for hook in found):
         for hook in found:
