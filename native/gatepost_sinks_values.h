@@ -8,6 +8,7 @@
 #define EXPE_S_CONSUMED ((HRESULT)0x00000002)
 #define MAILTRANSPORT_S_PENDING ((HRESULT)0x00000103) /* the answer comes by NotifyAsyncCompletion or Notify */
 #define MAILMSG_E_PROPNOTFOUND ((HRESULT)0x800300fd)
+#define MAILMSG_E_DUPLICATE ((HRESULT)0x80070050)    /* AddSecondary: the recipient is there already */
 #define GATEPOST_E_SHORT_BUFFER ((HRESULT)0x8007007a) /* ERROR_INSUFFICIENT_BUFFER, as an HRESULT */
 
 /* ── the status of a command ─────────────────────────────────────────────────────────────────────────────────────── */

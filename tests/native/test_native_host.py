@@ -16,7 +16,7 @@ from gatepost.wire.host import Ask, Frame, FrameError, Hello, Load, SessionEnded
 from native.talking import Talk
 from programs import program
 
-pytestmark = pytest.mark.needs("cc")
+pytestmark = [pytest.mark.needs("cc"), pytest.mark.timeout(240)]  # a host for Windows takes its time to compile
 HELLO = encode(Hello(1, "mailenable"))
 PROTOCOL = 76
 
