@@ -206,3 +206,23 @@ async def test_several_are_read_at_once_and_left_half_read(rig):
     assert await half.read() == b""
     assert await read(session, session.messages[0]) == contents[0]
     await session.close()
+
+
+async def test_O4_one_life_of_a_server_in_memory_gives_no_id_of_another():
+    """Its mail is gone with it, and a client that remembers the ids would take new mail for old."""
+    uids = set()
+    for _ in range(2):
+        memory = MemoryMailboxes(os.urandom)
+        await memory.deliver(ANN, Bytes(CONTENT))
+        [entry] = (await memory.open(ANN)).messages
+        uids.add(entry.uid)
+    assert len(uids) == 2
+
+
+async def test_mail_in_memory_comes_once_by_name_and_with_crlf():
+    memory = MemoryMailboxes(os.urandom)
+    for _ in range(2):
+        await memory.deliver(ANN, Bytes(b"a\nb\r\n"), name="ticket")
+    session = await memory.open(ANN)
+    [entry] = session.messages
+    assert (await read(session, entry), entry.size) == (b"a\r\nb\r\n", 6)

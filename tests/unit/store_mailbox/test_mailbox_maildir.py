@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 
-from gatepost.store import mailbox_folder, mailbox_scan
+from gatepost.store import mailbox_content, mailbox_folder, mailbox_scan
 from gatepost.store.files import RealFiles
 from gatepost.store.mailbox import LOCK_NAME, MaildirMailboxes
 from gatepost.store.mailbox_cache import CACHE_NAME
@@ -115,7 +115,9 @@ async def test_a_cache_that_is_wrong_is_made_anew(box, mailboxes, reads, wrong):
     put(box / "new" / "1790000000.a")
     before = await snapshot(mailboxes)
     right = (box / CACHE_NAME).read_bytes()
-    (box / CACHE_NAME).write_bytes(right[:-1] + bytes([right[-1] ^ 1]) if wrong is None else wrong)
+    size = right.index(b"1790000000.a") + len("1790000000.a") + 1
+    assert right[size] == 11
+    (box / CACHE_NAME).write_bytes(right[:size] + b"\x0a" + right[size + 1 :] if wrong is None else wrong)
     assert await snapshot(mailboxes) == before
     assert reads.count == 2
     assert (box / CACHE_NAME).read_bytes() == right
@@ -292,6 +294,35 @@ async def test_what_came_meanwhile_under_the_same_name_stays(box, mailboxes):
     assert await session.delete(session.messages) == []
     await session.close()
     assert [path.read_bytes() for path in box.glob("[nc]*/*")] == [b"two\n"]
+
+
+async def test_of_two_that_it_might_be_neither_is_removed(box, mailboxes):
+    path = put(box / "new" / OWN, b"one\n")
+    session = await mailboxes.open("ann")
+    path.rename(box / "cur" / f"{OWN}:2,S")
+    put(box / "new" / f"{OWN}:2,", b"two\n")
+    with pytest.raises(MessageGone):
+        await session.open_content(session.messages[0])
+    await session.delete(session.messages)
+    await session.close()
+    assert {path.read_bytes() for path in box.glob("[nc]*/*")} == {b"one\n", b"two\n"}
+
+
+async def test_a_disk_that_fails_at_the_first_read_leaves_no_descriptor(box, mailboxes, monkeypatch):
+    put(box / "new" / OWN)
+    session = await mailboxes.open("ann")
+    before = os.listdir("/proc/self/fd")
+
+    def broken(_) -> bytes:
+        raise OSError(errno.EIO, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mailbox_content.Lines, "next", broken)
+        for _ in range(3):
+            with pytest.raises(MailboxError, match="injected"):
+                await session.open_content(session.messages[0])
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    await session.close()
 
 
 @pytest.mark.parametrize("step", ["unlink", "sync_dir"])
@@ -488,12 +519,11 @@ async def test_a_login_that_is_given_up_gives_the_mailbox_back_and_keeps_what_it
         await mailboxes.open("ann")
     go.set()
     async with asyncio.timeout(30):
-        while True:
-            try:
-                assert len(await snapshot(mailboxes)) == 50
-                break
-            except MailboxInUse:
-                await asyncio.sleep(0.001)
+        while (lock := RealFiles().lock(box / LOCK_NAME)) is None:
+            await asyncio.sleep(0.001)
+    lock.release()
+    assert reads.count == 20
+    assert len(await snapshot(mailboxes)) == 50
     assert reads.count == 50  # none twice
 
 
@@ -525,12 +555,25 @@ async def test_a_login_given_up_at_its_very_end_gives_the_mailbox_back(box, mail
 
 async def test_a_session_closed_while_it_removes_holds_its_lock_until_it_is_done(box, tmp_path):
     go, begun = Event(), Event()
+    done = []
+
+    class Held:
+        def __init__(self, lock) -> None:
+            self.lock = lock
+
+        def release(self) -> None:
+            done.append("released")
+            self.lock.release()
 
     class Slow(RealFiles):
+        def lock(self, path):
+            return Held(super().lock(path))
+
         def unlink(self, path):
             if path.name.startswith(OWN):
                 begun.set()
                 go.wait(10)
+                done.append("removed")
             super().unlink(path)
 
     put(box / "new" / OWN)
@@ -541,10 +584,13 @@ async def test_a_session_closed_while_it_removes_holds_its_lock_until_it_is_done
     removal.cancel()
     await asyncio.wait({removal})
     closing = asyncio.create_task(session.close())
-    with pytest.raises(MailboxInUse):
-        await mailboxes.open("ann")
+    others = [await mailboxes.open(user) for user in ("bob", "eve", "joe")]  # the pool has come past the closing
+    assert done == []
     go.set()
     await closing
+    assert done == ["removed", "released"]
+    for other in others:
+        await other.close()
     assert await snapshot(mailboxes) == []
     await mailboxes.close()
 

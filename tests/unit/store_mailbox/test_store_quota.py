@@ -167,6 +167,8 @@ async def test_a_slow_count_is_good_for_longer(box, quota, clock, monkeypatch):
 
 
 async def test_who_asks_at_the_same_time_shares_a_count(box, quota, scans):
+    for folder in box.glob("**/[nc]*"):
+        age(folder, 0)  # too new to be believed the next time
     assert await asyncio.gather(*(quota.usage("ann") for _ in range(50))) == [Usage(0, 0)] * 50
     assert len(scans.folders) == 4
 
