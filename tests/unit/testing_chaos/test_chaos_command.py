@@ -42,7 +42,18 @@ def test_a_plugin_that_fails_and_its_number(capsys):
     assert finding["kind"] == "plugin"
     assert "RCPT TO:<sales@example.org>" in finding["dialogue"]
     assert main(["test", "--chaos", "bad.py", "--sessions", "1", "--seed", str(finding["seed"])]) == 1
-    assert f"\nseed {finding['seed']}, step " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f'\nseed {finding["seed"]}: plugin "bad" at recipient: failed: ' in told
+    assert told.count("S: 220 ") == 1, "a session is shown once"
+
+
+def test_what_a_library_leaks_is_a_finding(tmp_path, capsys):
+    text = "import logging\nfrom gatepost import on\n\n@on('sender')\ndef keeps(event):\n"
+    words = "leak: the sink has kept 1 ISmtpInCommandContext"  # as its host says it
+    (tmp_path / "keeps.py").write_text(f"{text}    logging.getLogger('gatepost.plugins.keeps').warning('{words}')\n")
+    assert main(["test", "--chaos", str(tmp_path / "keeps.py"), "--sessions", "5", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [*report["found"]] == [f"plugin: {words}"]
 
 
 def test_the_server_alone(capsys):

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -57,7 +58,7 @@ def command(
     PLUGIN is a file, package.module:attribute, or a name from the settings; it runs in a server in memory. Commands
     come in orders that are legal and ones that aren't, malformed, at the bounds of lengths, torn, pipelined, broken
     off. Looked for are replies that aren't well formed, that are missing or too many, content that ends where it
-    doesn't, connections closed without a word, and failures of the plugin.
+    doesn't, connections closed without a word, failures of the plugin, and objects that a library never releases.
 
     What is found is told with a number. The same session again: --seed NUMBER --sessions 1, other options as before.
 
@@ -78,6 +79,8 @@ def command(
     words: dict[str, Any] = {"sessions": sessions, "seed": seed, "at_once": at_once, "patience_s": patience}
     words |= {"knobs": knobs, "progress": _Progress(sessions) if sys.stderr.isatty() else None}
     starters = Starters()
+    leaks = _Leaks()
+    logging.getLogger("gatepost.plugins").addHandler(leaks)
     try:
         if server is not None:
             report = asyncio.run(_over_tcp(server, words))
@@ -87,6 +90,9 @@ def command(
         raise Failure(str(error), Exit.CONFIGURATION) from None
     finally:
         starters.close()
+        logging.getLogger("gatepost.plugins").removeHandler(leaks)
+    for text, count in leaks.heard.items():
+        report.found[f"plugin: {text}"] += count
     click.echo(json.dumps(_plain(report), indent=2) if as_json else str(report))
     return 0 if report.is_clean else 1
 
@@ -109,6 +115,18 @@ async def _over_tcp(server: str, words: dict[str, Any]) -> Report:
         raise Failure(f'"{server}" is no address', Exit.USAGE, next_step="--server 127.0.0.1:2525")
     verbs = frozenset(verb.upper().encode() for verb in words["knobs"].verbs)
     return await run(TcpArena(host.strip("[]"), int(port)), expected=Expected(verbs=verbs), **words)
+
+
+class _Leaks(logging.Handler):
+    """What a library has kept that it should have released, as its host says; a dialogue doesn't show it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (text := record.getMessage()).startswith("leak: "):
+            self.heard[text] += 1
 
 
 class _Progress:

@@ -59,8 +59,10 @@ class Finding:
     dialogue: str
 
     def __str__(self) -> str:
-        of = "the plain session" if self.seed < 0 else f"seed {self.seed}, step {self.step}"
-        return "\n".join([f"{of}: {self.what}", *(f"    {line}" for line in self.dialogue.splitlines())])
+        of = "the plain session" if self.seed < 0 else f"seed {self.seed}"
+        if self.seed >= 0 <= self.step:
+            of += f", step {self.step}"
+        return f"{of}: {self.what}"
 
 
 @dataclass(slots=True)
@@ -106,8 +108,11 @@ class Report:
         if self.is_clean:
             return "\n".join([*lines, "nothing was wrong"])
         lines += ["", *(f"{count} × {what}" for what, count in self.found.most_common())]
+        told: dict[tuple[int, str], list[Finding]] = {}
         for finding in self.findings:
-            lines += ["", str(finding)]
+            told.setdefault((finding.seed, finding.dialogue), []).append(finding)
+        for (_, dialogue), findings in told.items():  # each dialogue once
+            lines += ["", *dict.fromkeys(map(str, findings)), *(f"    {line}" for line in dialogue.splitlines())]
         return "\n".join(lines)
 
 
