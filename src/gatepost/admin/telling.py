@@ -18,7 +18,8 @@ Entry = tuple[int, str, str, Mapping[str, Any]]
 """(Unix time in ms, token, kind, facts), as `store.trace` keeps it."""
 
 _NEXT_SERVER = "the next server"  # who decides where mail is handed over, as reception records it
-_BORING = 5  # facts of an answer that says nothing: stage, plugin, priority, ms, transaction
+_BORING = {"stage", "plugin", "plugins", "priority", "ms", "transaction"}
+"""The facts of an answer that says nothing."""
 _AT = {
     "connect": "at the connection",
     "hello": "at EHLO",
@@ -298,7 +299,7 @@ def _asked_lines(asked: Sequence[Mapping[str, Any]], one: Transaction | None) ->
     lines: list[str] = []
     stage = ""
     for facts in asked:
-        if facts.get("stage") in ("command", "reply") and len(facts) <= _BORING:
+        if facts.get("stage") in ("command", "reply") and facts.keys() <= _BORING:
             continue  # asked at every line and reply; worth telling only where something was said
         shown = str(facts.get("stage", "")) if facts.get("stage") != stage else ""
         stage = str(facts.get("stage", ""))

@@ -73,6 +73,8 @@ class Lines(Introduced):
                 if reply.is_positive and _is_last_chunk(line):
                     reply = _NOT_KEPT  # its octets have gone nowhere: nobody may say that they are safe
                 one_too_many = machine.charge() if counts else None
+                if reply.code >= 400:
+                    self._record_refusal(without_secrets(line), reply, outcome.by)
                 machine.answer(one_too_many or reply)
                 if closes:
                     machine.end()

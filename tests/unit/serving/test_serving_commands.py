@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from gatepost.admin.telling import explain
 from gatepost.hooks import verdicts as v
 from gatepost.hooks.api import hangup, on, refuse
 from gatepost.model import Reply
@@ -42,6 +43,25 @@ async def test_a_word_that_only_begins_like_quit_can_be_answered():
         client = rig.connect()
         await greet(client)
         assert (await client.command("QUITTER")).startswith("550")
+
+
+async def test_who_has_answered_a_command_with_a_refusal_is_told_afterwards():
+    @on("command")
+    async def shields(event):
+        return v.Respond(Reply(421, "", "That is my name"), closes=True) if event.line == "EHLO mx.test" else None
+
+    async with Rig(plugins(shields)) as rig:
+        client = rig.connect()
+        await client.reply()
+        assert await client.command("NOOP") == "250 2.0.0 ok"
+        assert await client.command("EHLO mx.test") == "421 That is my name"
+        [refused] = rig.records.kinds("refused")
+        told = str(explain((0, *entry) for entry in rig.records.entries))
+    assert refused["line"] == "EHLO mx.test"
+    assert refused["reply"] == "421 That is my name"
+    assert f"refused  line=EHLO mx.test  reply=421 That is my name  by={refused['by']}" in told
+    assert told.count("respond") == 1
+    assert "proceed" not in told, "what said nothing isn't worth telling"
 
 
 async def test_a_conversation_goes_on_until_the_plugin_answers():
