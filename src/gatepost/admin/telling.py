@@ -18,6 +18,7 @@ Entry = tuple[int, str, str, Mapping[str, Any]]
 """(Unix time in ms, token, kind, facts), as `store.trace` keeps it."""
 
 _NEXT_SERVER = "the next server"  # who decides where mail is handed over, as reception records it
+_PICKED_UP = 20  # lines about one POP3 session
 _BORING = {"stage", "plugin", "plugins", "priority", "ms", "transaction"}
 """The facts of an answer that says nothing."""
 _AT = {
@@ -74,6 +75,8 @@ class Explanation:
     tls: str = ""
     user: str = ""
     how: str = ""
+    picked_up: list[str] = field(default_factory=list)
+    """A POP3 session's own: what was in the maildrop, read and deleted."""
     asked: list[Mapping[str, Any]] = field(default_factory=list)
     refusals: list[Mapping[str, Any]] = field(default_factory=list)
     transactions: list[Transaction] = field(default_factory=list)
@@ -163,6 +166,17 @@ def _tell_session(told: Explanation, kind: str, facts: Mapping[str, Any]) -> Non
             told.refusals.append(facts)
         case "asked" | "unasked":
             told.asked.append(facts)
+        case "login":
+            told.user = str(facts.get("user", ""))
+            drop = f" of {facts['maildrop']}" if "maildrop" in facts else ""
+            told.picked_up.append(f"maildrop{drop}: {facts.get('messages')} messages, {facts.get('octets')} octets")
+        case "retrieved":
+            told.picked_up.append(f"retrieved {facts.get('number')}, {facts.get('uid')}: {facts.get('size')} octets")
+        case "deleted":
+            uids, left = facts.get("uids", ()), facts.get("left", ())
+            told.picked_up.append(f"deleted {facts.get('messages')}: {', '.join(map(str, uids))}")
+            if left:
+                told.picked_up.append(f"couldn't be deleted: {', '.join(map(str, left))}")
         case "end":
             told.how = told.how or str(facts.get("how", ""))
         case _:
@@ -288,8 +302,13 @@ def _last_line(told: Explanation, one: Transaction, commands: bool) -> str:
 
 
 def _session_lines(told: Explanation, zone: tzinfo | None) -> list[str]:
-    head = f"NO MESSAGE, {_when(told.began_ms, zone)}, ended: {told.how or 'not yet'}"
+    what = "MAILDROP OPENED" if told.picked_up else "NO MESSAGE"
+    head = f"{what}, {_when(told.began_ms, zone)}, ended: {told.how or 'not yet'}"
     lines = [f"{head:<72} session {told.token}, listener {told.listener}", f"  from   {_peer(told)}"]
+    picked_up = told.picked_up
+    if (more := len(picked_up) - _PICKED_UP) > 0:
+        picked_up = [*picked_up[: _PICKED_UP // 2], f"and {more} more", *picked_up[-_PICKED_UP // 2 :]]
+    lines += [f"  {line}" for line in picked_up]
     lines += [f"  refused  {_facts(facts)}" for facts in told.refusals[:20]]
     lines += _asked_lines(told.asked, None)
     return [printable(line) for line in lines]

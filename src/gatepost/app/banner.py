@@ -71,7 +71,7 @@ def _listeners(settings: Settings, facts: Facts) -> list[str]:
     numbers = instances(settings) if any(plugin["dialect"] == "sink" for plugin in facts.plugins) else {}
     return [
         f"{one.name:<{name_width}}{address:<{address_width}}{_speaks(one, facts.certificates)}"
-        + (f", instance {numbers[one.name]}" if numbers else "")
+        + (f", instance {numbers[one.name]}" if one.name in numbers else "")
         for one, address in shown
     ]
 
@@ -81,7 +81,7 @@ def _speaks(listener: Listener, certificates: Sequence[tuple[str, int]]) -> str:
     if listener.tls != "none":
         names = ", ".join(f"{name}, {_days(days)}" for name, days in certificates)
         words.append(f"{_TLS[listener.tls]} ({names})" if names else _TLS[listener.tls])
-    if listener.auth != "off":
+    if listener.auth != "off" and listener.protocol != "pop3":
         words.append("AUTH required" if listener.auth == "required" else "AUTH")
     return ", ".join(words)
 
@@ -191,7 +191,9 @@ def _data(settings: Settings, facts: Facts) -> str:
 
 def _try_it(settings: Settings, facts: Facts) -> str:
     config = f" -c {facts.config}" if facts.config is not None else ""
-    first = settings.listen[0]
+    first = next(iter(settings.mail_listeners), None)
+    if first is None:
+        return f"{_program()}{config} user list"
     at = facts.addresses.get(first.name, ("", 0))
     server = f" --server {host_and_port(*at)}" if not first.address.port and at[1] else ""
     return f"{_program()}{config} send{server} --to {_somebody(settings)} --subject hello"

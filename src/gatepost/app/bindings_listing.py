@@ -66,7 +66,7 @@ def listed(settings: Settings, rows: Mapping[int, Row]) -> dict[str, Any]:
     return {
         "instances": [
             {"instance": numbers[one.name], "listener": one.name, "address": str(one.address)}
-            for one in settings.listen
+            for one in settings.mail_listeners
         ],
         "bindings": bindings,
     }

@@ -28,10 +28,11 @@ from gatepost.plugins.loaded import Loaded, PluginError
 from gatepost.serving.house import Gate, GateHouse
 from gatepost.serving.limits import SessionCounter
 from gatepost.serving.patience import LoopPatience
-from gatepost.serving.place import Disagreement, Place, Policy, Timeouts, Trust, Users, tell
+from gatepost.serving.place import Disagreement, Ground, Place, Policy, Timeouts, Trust, Users, tell
 from gatepost.serving.proxied import ProxyDoor
 from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
+from gatepost.store.mailboxes import Mailboxes
 from gatepost.store.spool import Spool
 from gatepost.wire.sasl import MECHANISMS
 from gatepost.wire.smtp.profile import BareNewline, Profile
@@ -52,6 +53,8 @@ class Surroundings:
     tokens: Tokens
     repeats: Repeats | None = None
     users: Users | None = None
+    mailboxes: Mailboxes | None = None
+    """None where no listener shows maildrops."""
     files: Files | None = None
     facts: Any = None
     resolver: Any = None
@@ -72,7 +75,7 @@ class Generation:
     settings: Settings
     plugins: list[Loaded]
     dispatcher: Dispatcher
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, Ground] = field(default_factory=dict)
     notices: dict[type[Notice], list[Callable[[Any], Any]]] = field(default_factory=dict)
     """Who is told of what, wherever it happens."""
     patience: LoopPatience = field(default_factory=LoopPatience)
@@ -158,6 +161,11 @@ def make_generation(
         for notice, told in plugin.told:
             notices.setdefault(notice, []).append(told)
     for listener in settings.listen:
+        if listener.protocol == "pop3":
+            from gatepost.app.pop3 import pop_place  # noqa: PLC0415  whoever has no POP3 doesn't wait; it needs us
+
+            generation.places[listener.name] = pop_place(settings, listener, dispatcher, around, notices)
+            continue
         generation.places[listener.name] = _place(settings, listener, dispatcher, house, around, notices)
     return generation
 
@@ -175,7 +183,7 @@ def _place(
     tls = None if certificate is None or listener.tls == "none" else lambda: certificate(listener.name)
     return Place(
         listener=listener.name,
-        profile=profile(settings, listener, dispatcher.chains, _mechanisms(around, dispatcher.chains)),
+        profile=profile(settings, listener, dispatcher.chains, mechanisms(around, Auth in dispatcher.chains)),
         dispatcher=dispatcher,
         house=house,
         spool=around.spool,
@@ -208,7 +216,7 @@ def _place(
         repeats=around.repeats,
         files=around.files,
         lookup=around.lookup,
-        nonce=_nonce,
+        nonce=nonce,
         notices=notices,
     )
 
@@ -257,11 +265,12 @@ def _check_promises(settings: Settings, plugins: Sequence[Loaded]) -> None:
                 )
 
 
-def _nonce() -> str:
+def nonce() -> str:
+    """Entropy for SCRAM."""
     return b64encode(os.urandom(18)).decode("ascii")
 
 
-def _mechanisms(around: Surroundings, chains: Mapping[type[Event], object]) -> tuple[str, ...]:
-    """What can be offered: SCRAM needs keys of every user, and a plugin at Auth may know only passwords."""
-    can_scram = around.users is not None and getattr(around.users, "can_scram", False) and Auth not in chains
+def mechanisms(around: Surroundings, plugins_decide: bool) -> tuple[str, ...]:
+    """What can be offered: SCRAM needs keys of every user, and a plugin that is asked may know only passwords."""
+    can_scram = around.users is not None and getattr(around.users, "can_scram", False) and not plugins_decide
     return MECHANISMS if can_scram else tuple(one for one in MECHANISMS if not one.startswith("SCRAM"))

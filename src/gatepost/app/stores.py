@@ -36,6 +36,8 @@ from gatepost.store.embedded import find_shards, open_shard
 from gatepost.store.errors import ShardBusy
 from gatepost.store.files import FileSystem, RealFiles
 from gatepost.store.ledger import Ledger, MemoryLedger, open_ledger
+from gatepost.store.mailbox import MaildirMailboxes
+from gatepost.store.mailboxes import Mailboxes
 from gatepost.store.maildrop import Maildrop
 from gatepost.store.memory import memory_spool
 from gatepost.store.spool import Spool
@@ -55,6 +57,8 @@ class Stores:
         self.recorder: TraceRecorder
         self.users: Accounts
         self.maildrop: Maildrops
+        self.mailboxes: Mailboxes | None = None
+        """The maildrops as POP3 shows them; None where nobody asks."""
         self.files: PrivateFiles | None = None
         self.certificate: Callable[[str], ssl.SSLContext] | None = None
         self.certificates: Certificates | None = None
@@ -119,6 +123,8 @@ class Stores:
         self.users = await open_users(settings, data / "users.db")
         drop = Maildrop(data / "mail", files, hostname=settings.hostname)
         self.maildrop = Maildrops(drop, self.users, takes_everybody=takes_everybody(settings))
+        if any(one.protocol == "pop3" for one in settings.listen):
+            self.mailboxes = MaildirMailboxes(drop.mailbox, files, on_damage=log.error)
         self.files = PrivateFiles(data / "shards" / str(shard) / "private")
 
     def has_room(self, octets: int) -> bool:
@@ -141,7 +147,7 @@ class Stores:
 
     async def close(self) -> None:
         """Close what was opened."""
-        for name in ("spool", "ledger", "users", "maildrop", "files"):
+        for name in ("spool", "ledger", "users", "maildrop", "mailboxes", "files"):
             if (store := getattr(self, name, None)) is not None and hasattr(store, "close"):
                 await store.close()
         if self._trace is not None:

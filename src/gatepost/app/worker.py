@@ -114,6 +114,7 @@ class Worker:
                 tokens=tokens,
                 repeats=Repeats(self.stores.ledger),
                 users=self.stores.users,
+                mailboxes=self.stores.mailboxes,
                 files=self.stores.files,
                 facts=self.stores.ledger,
                 resolver=self._resolver,
@@ -185,6 +186,7 @@ class Worker:
     async def _listen(self, listener: Listener, bound: socket.socket | None) -> None:
         name = listener.name
         implicit = listener.tls == "implicit"
+        make = _speaking(listener.protocol)
         ended = self._session_ended  # one for all: a bound method of its own would be 64 octets of each session
 
         def context() -> ssl.SSLContext:
@@ -193,10 +195,10 @@ class Worker:
 
         def serve(stream: Stream) -> Awaitable[None]:
             generation = self.generation
-            reception = Reception(generation.places[name], stream, tls=implicit)
-            self._sessions[reception] = generation
+            session = make(generation.places[name], stream, tls=implicit)
+            self._sessions[session] = generation
             generation.begin_session()
-            return reception.serve(ended)
+            return session.serve(ended)
 
         def preface(stream: Stream) -> Awaitable[bool] | None:
             door = self.generation.places[name].door
@@ -307,6 +309,15 @@ class _Prepared:
     generation: Generation
     around: Surroundings
     certificates: Certificates | None
+
+
+def _speaking(protocol: str) -> Callable[..., Connected[Any]]:
+    """What makes the sessions of a listener."""
+    if protocol == "pop3":
+        from gatepost.serving.pop3 import Pickup  # noqa: PLC0415  whoever has no POP3 doesn't wait
+
+        return Pickup
+    return Reception
 
 
 async def _close(generation: Generation) -> None:

@@ -85,7 +85,7 @@ class Session:
     """The token: what refusals carry and `explain` takes."""
     listener: str
     protocol: str
-    """smtp, submission or lmtp."""
+    """smtp, submission, lmtp or pop3."""
     peer: Peer
     local: tuple[str, int]
     started: datetime

@@ -144,3 +144,45 @@ class Client:
             stuffed += b"\r\n"
         self.send(stuffed + b".\r\n")
         return await self.reply()
+
+
+class PopClient:
+    """The client's end of a POP3 session."""
+
+    def __init__(self, line: SessionEnd) -> None:
+        self.line = line
+        self._rest = b""
+
+    def send(self, data: bytes) -> None:
+        """Octets as they are."""
+        self.line.arrive(data)
+
+    async def reply(self) -> str:
+        """The next line; "" once the session has closed."""
+        while b"\r\n" not in self._rest:
+            data = await self.line.heard()
+            if not data:
+                return ""
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\r\n")
+        return line.decode("utf-8", "replace")
+
+    async def command(self, line: str) -> str:
+        """One command, and the first line of its reply."""
+        self.send(line.encode("utf-8") + b"\r\n")
+        return await self.reply()
+
+    async def lines(self) -> list[str]:
+        """What follows the first line of a long reply, up to its dot, dots unstuffed."""
+        found: list[str] = []
+        while (line := await self.reply()) != ".":
+            if not line and self.line.closed and b"\r\n" not in self._rest:
+                raise EOFError(f"the session has closed within a reply, after {found[-1:]}")
+            found.append(line[1:] if line.startswith("..") else line)
+        return found
+
+    async def listing(self, line: str) -> list[str]:
+        """A command with a long reply: its lines. ValueError for -ERR."""
+        if not (first := await self.command(line)).startswith("+OK"):
+            raise ValueError(first)
+        return await self.lines()

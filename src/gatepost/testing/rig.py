@@ -16,16 +16,19 @@ from gatepost.app.settings.root import Settings
 from gatepost.model import Peer
 from gatepost.net.resolver import StaticResolver
 from gatepost.plugins.loaded import Loaded
+from gatepost.serving.connected import Connected
 from gatepost.serving.house import Gate, OpenTo
 from gatepost.serving.limits import SessionCounter, SessionLimits
 from gatepost.serving.patience import LoopPatience, SystemClock
 from gatepost.serving.place import Place, Users
+from gatepost.serving.pop3_place import PopPlace
 from gatepost.serving.reception import Reception
 from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
+from gatepost.store.mailboxes import Mailboxes
 from gatepost.store.memory import memory_spool
 from gatepost.store.spool import Spool
-from gatepost.testing.line import Client, SessionEnd
+from gatepost.testing.line import Client, PopClient, SessionEnd
 
 ANYONE = (Gate("*", OpenTo.ANYONE),)
 
@@ -60,6 +63,7 @@ class Rig:
         spool: Spool | None = None,
         dns: Mapping[str, Any] | None = None,
         users: Users | None = None,
+        mailboxes: Mailboxes | None = None,
         repeats: Repeats | None = None,
         facts: Any = None,
     ) -> None:
@@ -77,19 +81,20 @@ class Rig:
             counter=SessionCounter(SessionLimits(0, 0)),
             tokens=Tokens(0, time.time),
             users=users,
+            mailboxes=mailboxes,
             repeats=repeats,
             resolver=resolver,
             facts=facts,
             lookup=resolver.reverse,
         )
         self.generation: Generation = make_generation(self.settings, plugins, gates, self.surroundings)
-        self._receptions: list[Reception] = []
+        self._receptions: list[Connected[Any]] = []
         self._sessions: list[asyncio.Task[None]] = []
 
     @property
     def place(self) -> Place:
-        """The first listener's."""
-        return next(iter(self.generation.places.values()))
+        """The first listener's for mail."""
+        return next(place for place in self.generation.places.values() if isinstance(place, Place))
 
     async def open(self) -> None:
         """Open the plugins."""
@@ -100,11 +105,24 @@ class Rig:
         line = SessionEnd(ip)
         line.local = (local, 25)
         line.peer = Peer(line.peer.address, line.peer.port)
-        reception = Reception(place or self.place, line)  # type: ignore[arg-type]  # the double has what a Stream has
-        self.last_session = reception.session
-        self._receptions.append(reception)
-        self._sessions.append(asyncio.create_task(reception.run()))
+        # the double has what a Stream has
+        self._begin(Reception(place or self.place, line))  # type: ignore[arg-type]
         return Client(line)
+
+    def pick_up(self, ip: str = "192.0.2.1", *, place: PopPlace | None = None, tls: bool = False) -> PopClient:
+        """A new session with a POP3 listener, the first if none is given; its greeting waits to be heard."""
+        from gatepost.serving.pop3 import Pickup  # noqa: PLC0415  most tests have no POP3
+
+        line = SessionEnd(ip)
+        if place is None:
+            place = next(place for place in self.generation.places.values() if isinstance(place, PopPlace))
+        self._begin(Pickup(place, line, tls=tls))  # type: ignore[arg-type]  # as above
+        return PopClient(line)
+
+    def _begin(self, session: Connected[Any]) -> None:
+        self.last_session = session.session
+        self._receptions.append(session)
+        self._sessions.append(asyncio.create_task(session.run()))
 
     async def settled(self) -> None:
         """Wait until every session whose client has hung up is over, and what was spawned beside it too."""

@@ -139,9 +139,10 @@ def _hop(frame: Frame, settings: Settings, server: str | None) -> Hop:
             return next_server(server)
         except ValueError as error:
             raise Failure(str(error), Exit.USAGE, next_step="--server 127.0.0.1:2525") from None
-    if not settings.listen:
+    if not settings.mail_listeners:
         raise Failure("these settings have no listener to send to", Exit.USAGE, next_step="--server, --queue or --now")
-    listener = next((one for one in settings.listen if one.tls != "implicit"), settings.listen[0])
+    there = settings.mail_listeners
+    listener = next((one for one in there if one.tls != "implicit"), there[0])
     where = listener.address if listener.address.port else _asked_for(frame, settings, listener.name)
     here = _EVERYWHERE.get(where.host, where.host)
     host = Host(settings.hostname, where.port, address=here) if listener.tls == "implicit" else Host(here, where.port)

@@ -189,9 +189,9 @@ async def _give(settings: Settings, content: bytes, sender: str, recipients: tup
         except QueueError as error:
             code = Exit(error.code) if error.code in set(Exit) else Exit.TEMPORARY
             raise Failure(str(error), code, next_step=error.mend) from None
-    if not settings.listen:
+    if not settings.mail_listeners:
         raise Failure("there is no queue that may be opened and no listener", Exit.NO_PERMISSION)
-    where = settings.listen[0].address
+    where = settings.mail_listeners[0].address
     return await send(
         content, sender, [str(one) for one in recipients], mode=f"via {where}", hostname=settings.hostname
     )

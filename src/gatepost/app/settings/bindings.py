@@ -9,8 +9,8 @@ from gatepost.app.settings.root import Settings
 
 
 def instances(settings: Settings) -> dict[str, int]:
-    """The number of each listener, by its name: from 1, in the order of the settings."""
-    return {listener.name: number for number, listener in enumerate(settings.listen, 1)}
+    """The number of each listener for mail, by its name: from 1, in the order of the settings."""
+    return {listener.name: number for number, listener in enumerate(settings.mail_listeners, 1)}
 
 
 def check_instances(settings: Settings) -> Iterator[Problem]:

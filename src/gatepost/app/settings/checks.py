@@ -14,6 +14,7 @@ from pathlib import Path as File
 from gatepost.app.settings.bindings import check_instances
 from gatepost.app.settings.dkim import check_dkim
 from gatepost.app.settings.plugins import Asked
+from gatepost.app.settings.pop3 import check_pop3
 from gatepost.app.settings.problems import KeyPath, Problem
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.tls import Certificate
@@ -224,7 +225,8 @@ def check_listeners(settings: Settings) -> Iterator[Problem]:
             what = f'tls = "{listener.tls}" needs a certificate'
             yield Problem((*path, "tls"), what, mend="[[tls.certificate]] with chain and key")
         if listener.auth != "off" and listener.tls == "none" and not listener.auth_without_tls:
-            what = "AUTH is offered over TLS only, and this listener has none, so nobody could authenticate"
+            offered = "logins are" if listener.protocol == "pop3" else "AUTH is"
+            what = f"{offered} offered over TLS only, and this listener has none, so nobody could authenticate"
             yield Problem((*path, "auth"), what, mend='tls = "starttls", or auth_without_tls = true')
         if listener.protocol == "submission" and listener.auth != "required":
             what = "submission requires authentication"  # rfc6409#4.3
@@ -316,4 +318,5 @@ HOUSE_CHECKS = (
     check_certificates,
     check_sizes,
     check_dkim,
+    check_pop3,
 )

@@ -18,6 +18,7 @@ from gatepost.app.settings.dkim import Dkim
 from gatepost.app.settings.name_servers import Dns
 from gatepost.app.settings.origins import Origins
 from gatepost.app.settings.plugins import Plugin
+from gatepost.app.settings.pop3 import Pop3
 from gatepost.app.settings.return_paths import BatvSettings, SrsSettings
 from gatepost.app.settings.routes import Route
 from gatepost.app.settings.sections import Delivery, Limits, Log, Section, Smtp, Spool, Trace
@@ -41,7 +42,7 @@ from gatepost.model import AddressError
 from gatepost.model.path import parse_domain
 
 LOOPBACK = "127.0.0.1:2525"
-_PROTOCOLS_TO_COME = {"pop3": "POP3 listeners", "http": "the admin pages"}
+_PROTOCOLS_TO_COME = {"http": "the admin pages"}
 
 
 def machine_name() -> str:
@@ -61,15 +62,15 @@ class Listener(Section):
     address: Address = Field(
         description='The IP address and port, such as "0.0.0.0:25" or "[::]:25"; port 0: any free one.'
     )
-    protocol: Literal["smtp", "submission", "lmtp"] = Field(default="smtp", description="What is spoken there.")
+    protocol: Literal["smtp", "submission", "lmtp", "pop3"] = Field(default="smtp", description="What is spoken there.")
     tls: Annotated[
         Literal["none", "starttls", "implicit"], Filled('"starttls" with a certificate; "none" without, and for lmtp')
     ] = Field(default="none", description="How TLS begins.")
-    auth: Annotated[Literal["off", "on", "required"], Filled('"required" for submission, else "off"')] = Field(
+    auth: Annotated[Literal["off", "on", "required"], Filled('"required" for submission and pop3, else "off"')] = Field(
         default="off", description="Whether clients may or must authenticate."
     )
     auth_without_tls: Switch = Field(
-        default=False, description="Offer AUTH on a plain connection too, where passwords can be read."
+        default=False, description="Let clients authenticate on a plain connection too, where passwords can be read."
     )
     own_addresses_only: Switch = Field(
         default=True,
@@ -95,7 +96,7 @@ class Listener(Section):
         protocol = str(value.get("protocol", "")) if isinstance(value, Mapping) else ""
         if protocol in _PROTOCOLS_TO_COME:
             what = f"{_PROTOCOLS_TO_COME[protocol]} aren't in this version"
-            wrong(what, at=("protocol",), mend='protocol = "smtp", "submission" or "lmtp"')
+            wrong(what, at=("protocol",), mend='protocol = "smtp", "submission", "lmtp" or "pop3"')
         return value
 
 
@@ -151,6 +152,7 @@ class Settings(Section):
     tls: TlsSettings = Field(default=TlsSettings(), description="Certificates, and TLS to other servers.")
     limits: Limits = Field(default=Limits(), description="What one peer, session or message may use.")
     smtp: Smtp = Field(default=Smtp(), description="How SMTP is spoken.")
+    pop3: Pop3 = Field(default=Pop3(), description="How POP3 is spoken.")
     route: tuple[Route, ...] = Field(
         default=(), description="Where mail goes; the first that matches wins, no route is a refusal."
     )
@@ -176,6 +178,11 @@ class Settings(Section):
     def file(self) -> Path | None:
         """The file the settings were read from; None without one."""
         return self._file
+
+    @property
+    def mail_listeners(self) -> tuple[Listener, ...]:
+        """Those that take mail."""
+        return tuple(one for one in self.listen if one.protocol != "pop3")
 
     @property
     def origins(self) -> Origins:
@@ -251,7 +258,7 @@ def _fill_in_listeners(listeners: Any, has_certificate: bool) -> list[Any]:
         by_protocol = {
             "name": protocol if counts[protocol] == 1 else f"{protocol}{counts[protocol]}",
             "tls": "starttls" if has_certificate and protocol != "lmtp" else "none",
-            "auth": "required" if protocol == "submission" else "off",
+            "auth": "required" if protocol in ("submission", "pop3") else "off",
         }
         filled.append({**by_protocol, **listener})
     return filled
