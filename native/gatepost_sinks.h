@@ -16,7 +16,7 @@
  * GATEPOST_SINK_CLASSES. On Windows this header adds to the system's own what they lack: link with -luuid,
  * and with -loleaut32 for the texts of VARIANTs.
  *
- *     GATEPOST_SINK_CLASSES({&CLSID_Shield, "Example.Shield", "drops forged names"})
+ *     GATEPOST_SINK_CLASSES({&CLSID_Shield, "Example.Shield", "drops forged names"});
  */
 #ifndef GATEPOST_SINKS_H
 #define GATEPOST_SINKS_H
@@ -66,7 +66,7 @@ typedef const struct gatepost_sink_class *gatepost_sink_classes(void);
         static const struct gatepost_sink_class classes[] = {__VA_ARGS__, {NULL, NULL, NULL}};                         \
         return classes;                                                                                                \
     }                                                                                                                  \
-    struct gatepost_sink_class /* a semicolon may follow */
+    struct gatepost_sink_class /* a semicolon follows */
 
 /* ── identifiers ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 

@@ -33,6 +33,7 @@ typedef uint16_t VARTYPE;
 typedef char16_t WCHAR, OLECHAR;
 typedef OLECHAR *BSTR;
 typedef const OLECHAR *LPCOLESTR;
+#define OLESTR(text) u##text /* L"…" is wider here */
 typedef void *PVOID, *LPVOID;
 typedef const char *LPCSTR;
 typedef char *LPSTR;

@@ -121,3 +121,16 @@ def test_the_folder_of_the_header_is_told(tmp_path, monkeypatch, capsys):
     included = [line.split('"')[1] for line in header.splitlines() if line.startswith('#include "')]
     assert "gatepost_sinks_values.h" in included
     assert all((folder / name).is_file() for name in included)
+
+
+@pytest.mark.needs("cc")
+def test_what_is_compiled_with_that_folder(tmp_path, capsys):
+    assert main(["plugin", "include"]) == OK
+    folder = capsys.readouterr().out.strip()
+    text = """\
+#include "gatepost_sinks.h"
+GATEPOST_SINK_CLASSES({&CLSID_MailMsg, "A.B", NULL});
+LPCOLESTR limit = OLESTR("limit");
+"""
+    command = [program("cc"), "-x", "c", "-fsyntax-only", "-Wall", "-Werror", f"-I{folder}", "-"]
+    assert subprocess.run(command, input=text, text=True, timeout=60, check=False).returncode == 0
