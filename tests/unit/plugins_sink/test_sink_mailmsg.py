@@ -149,7 +149,7 @@ def test_ranges_of_ids_are_the_same_each_time():
     assert 0x10000 <= first < 0x80000000
     assert first == management.alloc_prop_id_range(guid.lower(), 4096)
     assert first == management.alloc_prop_id_range(guid.strip("{}"), 1)
-    assert first != management.alloc_prop_id_range("{other}", 10)
+    assert first != management.alloc_prop_id_range("{00000001-6a7e-4057-9a7e-905700000101}", 10)
     for count in (0, 4097):
         with pytest.raises(BadArgument):
             management.alloc_prop_id_range(guid, count)
@@ -205,8 +205,10 @@ def test_a_new_list():
     assert added.AddPrimary(["dan@d.example", "Dan"], [IMMPID_RP.ADDRESS_SMTP, IMMPID_RP.DISPLAY_NAME]) == 0
     assert added.AddPrimary({IMMPID_RP.ADDRESS_SMTP: "eva@e.example"}, None, recipients, 1) == 1
     assert added.AddSecondary("DAN@d.example") is None
-    assert added.AddPrimary("dan@d.example") == 2, "primaries are taken as they are"
+    assert added.AddPrimary("fay@d.example") == 2
     assert (added.Count(), added.Item(0, IMMPID_RP.DISPLAY_NAME)) == (3, "Dan")
+    assert added.AddPrimary("Fay@d.example") == 2, "a primary takes the place of one of its name"
+    assert (added.Count(), added.Item(2)) == (3, "Fay@d.example")
     assert added[1].flags == RECIPIENT_FLAGS.DSN_NOTIFY_SUCCESS
     assert state.written_list is None
     recipients.WriteList(added)
@@ -381,7 +383,7 @@ def test_after_the_call_nothing_can_be_used():
         lambda: one.address,
         lambda: one.put_dword(0x8000, 1),
         lambda: added.add_primary("x@y.example"),
-        lambda: management.alloc_prop_id_range("{x}", 1),
+        lambda: management.alloc_prop_id_range("{00000001-6a7e-4057-9a7e-905700000101}", 1),
     ):
         with pytest.raises(CallOver):
             call()

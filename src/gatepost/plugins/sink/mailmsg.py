@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from hashlib import sha256
 from typing import Any, BinaryIO, Final
+from uuid import UUID
 
 from gatepost.plugins.sink.constants import E_UNEXPECTED, IMMPID_MP, IMMPID_RP, RECIPIENT_FLAGS
 from gatepost.plugins.sink.mailmsg_bag import (
@@ -272,8 +272,14 @@ class MailMsgPropertyManagement(Unknown):
         self._seal.check()
         if not 0 < count <= _BLOCK:
             raise BadArgument(f"a range has from 1 to {_BLOCK} ids")
-        digest = sha256(str(guid).strip("{} ").upper().encode()).digest()
-        return _FIRST_BLOCK + int.from_bytes(digest[:8], "little") % _BLOCKS * _BLOCK
+        try:
+            octets = UUID(str(guid).strip()).bytes_le
+        except ValueError:
+            raise BadArgument(f"{guid!r:.60} is no GUID") from None
+        value = 0xCBF29CE484222325  # FNV-1a, as in the plugin host: the same ids for a library's sinks
+        for octet in octets:
+            value = (value ^ octet) * 0x100000001B3 % 2**64
+        return _FIRST_BLOCK + value % _BLOCKS * _BLOCK
 
     AllocPropIDRange = alloc_prop_id_range
 

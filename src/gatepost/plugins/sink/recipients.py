@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from gatepost.plugins.sink.constants import E_INVALIDARG, IMMPID_RP, RECIPIENT_FLAGS
+from gatepost.plugins.sink.constants import IMMPID_RP, RECIPIENT_FLAGS
 from gatepost.plugins.sink.mailmsg_bag import BadArgument, MailMsgPropertyBag, Seal, TooMuch, Unknown
 from gatepost.plugins.sink.properties import dword_in, string_in
 from gatepost.plugins.sink.states import Bag, Message
@@ -21,7 +21,7 @@ MOST_RECIPIENTS = 10_000
 class NoRecipient(IndexError):
     """There is no recipient of this index."""
 
-    hresult: Final = E_INVALIDARG
+    hresult: Final = 0x80030012  # STG_E_NOMOREFILES, as there
 
 
 class MailMsgRecipient(MailMsgPropertyBag):
@@ -151,6 +151,8 @@ class MailMsgRecipientsAdd(MailMsgRecipientsBase):
     def __init__(self, seal: Seal) -> None:
         super().__init__(seal)
         self._list: list[Bag] = []
+        self._places: dict[tuple[int, str], int] = {}
+        """Where each name was added."""
 
     def add_primary(
         self,
@@ -159,13 +161,15 @@ class MailMsgRecipientsAdd(MailMsgRecipientsBase):
         source: MailMsgRecipientsBase | None = None,
         index: int = 0,
     ) -> int:
-        """One recipient more; its index. `names`: the SMTP address, names by their ids, or names and `ids` beside.
+        """One recipient more; its index. `names`: the SMTP address, names by their ids, or names and `ids` beside. One
+        that was added under the same names already is replaced.
 
         The properties of `source`'s recipient `index` are its own too, where one is given. TooMuch, BadArgument.
         """
         self._seal.check()
         named = _named(names, ids)
-        if len(self._list) >= MOST_RECIPIENTS:
+        at = self._place_of(named)
+        if at is None and len(self._list) >= MOST_RECIPIENTS:
             raise TooMuch(f"a list has at most {MOST_RECIPIENTS} recipients")
         bag = {} if source is None else dict(source[index]._bag)
         recipient = MailMsgRecipient(bag, self._seal)
@@ -173,8 +177,13 @@ class MailMsgRecipientsAdd(MailMsgRecipientsBase):
             recipient.put_string(id, name)
         if IMMPID_RP.ADDRESS_SMTP in named:
             recipient.put_string(IMMPID_RP.DOMAIN, recipient.address.rpartition("@")[2])
-        self._list.append(bag)
-        return len(self._list) - 1
+        if at is None:
+            at = len(self._list)
+            self._list.append(bag)
+        else:
+            self._list[at] = bag
+        self._places.update({(id, name.lower()): at for id, name in named.items()})
+        return at
 
     def add_secondary(
         self,
@@ -186,12 +195,17 @@ class MailMsgRecipientsAdd(MailMsgRecipientsBase):
         """As `add_primary`, unless there is a recipient with one of these names already: None then."""
         self._seal.check()
         named = _named(names, ids)
-        for bag in self._list:
-            if any(string_in(bag, id).lower() == name.lower() for id, name in named.items() if id in bag):
-                return None
-        return self.add_primary(named, None, source, index)
+        return None if self._place_of(named) is not None else self.add_primary(named, None, source, index)
 
     AddPrimary, AddSecondary = add_primary, add_secondary
+
+    def _place_of(self, named: Mapping[int, str]) -> int | None:
+        """Who was added under one of these names, and still has it."""
+        for id, name in named.items():
+            at = self._places.get((id, name.lower()))
+            if at is not None and string_in(self._list[at], id).lower() == name.lower():
+                return at
+        return None
 
     @property
     def _bags(self) -> list[Bag]:
