@@ -20,6 +20,7 @@ from gatepost.wire.smtp import events
 
 OK = Reply(250, "2.0.0", "ok")
 _NOT_KEPT = Reply(451, "4.3.0", "the message wasn't kept, try again later")
+_NO_TLS = Reply(454, "4.7.0", "TLS isn't available now")  # rfc3207#4
 _END_OF_DATA = "."
 _MOVING = frozenset({"", "BDAT", _END_OF_DATA, "AUTH", "STARTTLS", "RSET", "QUIT"})
 """The lines whose positive reply has moved the session for good: it can't be taken back by another one."""
@@ -70,8 +71,8 @@ class Lines(Introduced):
             case Respond() | Converse() if is_obeyed:
                 machine.proceed()
             case Respond(reply, closes, counts):
-                if reply.is_positive and _is_last_chunk(line):
-                    reply = _NOT_KEPT  # its octets have gone nowhere: nobody may say that they are safe
+                if reply.is_positive:
+                    reply = _promise(line) or reply
                 one_too_many = machine.charge() if counts else None
                 if reply.code >= 400:
                     self._record_refusal(without_secrets(line), reply, outcome.by)
@@ -129,9 +130,14 @@ class Lines(Introduced):
         self.machine.answer(reply)
 
 
-def _is_last_chunk(line: str) -> bool:
-    words = line.upper().split()  # rfc3030#2
-    return words[:1] == ["BDAT"] and words[-1] == "LAST"
+def _promise(line: str) -> Reply | None:
+    """What is said instead, where a plugin's own yes would be a promise that nobody keeps."""
+    words = line.upper().split()
+    if words[:1] == ["STARTTLS"]:
+        return _NO_TLS  # no handshake would follow
+    if words[:1] == ["BDAT"] and words[-1] == "LAST":  # rfc3030#2
+        return _NOT_KEPT  # its octets have gone nowhere: nobody may say that they are safe
+    return None
 
 
 def _may_become(verb: str, reply: Reply, said: Reply) -> bool:

@@ -203,3 +203,15 @@ async def test_an_answer_to_a_chunk_that_closes_is_said_first():
         client.send(b"BDAT 100 LAST\r\nNOOP\r\n")
         assert await client.reply() == "550 5.7.1 go"
         assert await client.reply() == ""
+
+
+async def test_a_plugins_own_yes_to_starttls_is_none():
+    @on("command")
+    async def answers(event):
+        return v.Respond(Reply(220, "2.0.0", "go ahead")) if event.verb == "STARTTLS" else None
+
+    async with Rig(plugins(answers)) as rig:
+        client = rig.connect()
+        await greet(client)
+        assert await client.command("StartTLS") == "454 4.7.0 TLS isn't available now"
+        assert await client.command("NOOP") == "250 2.0.0 ok"
