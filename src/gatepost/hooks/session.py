@@ -94,6 +94,8 @@ class Session:
     helo: str = ""
     user: str | None = None
     """Who has authenticated, if anybody."""
+    mechanism: str = ""
+    """How: the SASL mechanism."""
     standing: Standing = field(default_factory=Standing, repr=False)
     holder: Holder = field(default_factory=Holder, repr=False)
 

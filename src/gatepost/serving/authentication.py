@@ -235,6 +235,7 @@ class Authentication(Proving):
         if not self._is_shown(user, by):
             return
         session.user = user
+        session.mechanism = self._mechanism
         session.standing = Standing(False, session.standing.quarantine, session.standing.discard)
         self._exchange = None
         self._place.recorder.record(session.id, "auth", {"user": user, "mechanism": self._mechanism})

@@ -193,8 +193,9 @@ async def test_who_has_authenticated():
     seen = []
 
     def look(message, event):
-        event.session.user = "ann@example.org"
-        seen.append([message.get_string(id) for id in (0x1008, IMMPID_MP.CLIENT_AUTH_USER)])
+        event.session.user, event.session.mechanism = "ann@example.org", "PLAIN"
+        ids = (0x1008, IMMPID_MP.CLIENT_AUTH_USER, IMMPID_MP.CLIENT_AUTH_TYPE)
+        seen.append([message.get_string(id) for id in ids])
 
     await story(at(stages.Sender, look))
-    assert seen == [["ann@example.org"] * 2]
+    assert seen == [["ann@example.org", "ann@example.org", "PLAIN"]]

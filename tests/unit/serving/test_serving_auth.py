@@ -83,7 +83,8 @@ async def test_a_plugins_keys_check_a_password_and_nobody_else_is_asked(given, c
             await client.command("AUTH LOGIN " + base64.b64encode(b"ann").decode())
             said = await client.command(base64.b64encode(b"secret").decode())
         assert said.startswith(code)
-        assert rig.last_session.user == ("ann" if code == "235" else None)
+        session, is_known = rig.last_session, code == "235"
+        assert (session.user, session.mechanism) == (("ann", mechanism) if is_known else (None, ""))
 
 
 async def test_a_421_at_auth_closes():

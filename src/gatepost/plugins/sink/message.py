@@ -179,6 +179,8 @@ def _of_client(event: Event, session: Session, *, is_here: bool) -> Bag:
             bag[IMMPID_MP.HELO_DOMAIN] = string(session.helo)
     if session.user is not None:
         bag[IMMPID_MP.AUTHENTICATED_USER_NAME] = bag[IMMPID_MP.CLIENT_AUTH_USER] = string(session.user)
+        if session.mechanism:
+            bag[IMMPID_MP.CLIENT_AUTH_TYPE] = string(session.mechanism)
     return bag
 
 
