@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fuzz import (
     fuzz_frames,
     fuzz_outgoing,
+    fuzz_pop3,
     fuzz_proxy,
     fuzz_proxy_ways,
     fuzz_published,
@@ -26,6 +27,7 @@ TARGETS = [
     fuzz_proxy_ways,
     fuzz_published,
     fuzz_outgoing,
+    fuzz_pop3,
 ]
 
 
