@@ -43,7 +43,7 @@ def with_origins(told: Iterable[Mapping[str, Any]], settings: Settings) -> list[
         more: dict[str, Any] = {"origin": "" if plugin is None else origin_of(settings, at)}
         if plugin is not None and plugin.sink is not None:
             number = plugin.sink.instance
-            more |= {"instance": number, "listener": listener_of(settings, number)}
+            more |= {"instance": number, "listener": listener_of(settings, number), "class": plugin.sink.cls}
         rows.append({**one, **more})
     return rows
 

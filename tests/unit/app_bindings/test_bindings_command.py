@@ -242,6 +242,8 @@ def test_what_is_gone_can_be_removed(here, capsys):
 def test_where_only_bindings_are_wrong_what_is_there_is_still_told(here, capsys):
     (here / "sinks.py").write_text(SINK)
     assert binding("add", "1", "OnInboundCommand", "shield", "sinks.py:Shield") == OK
+    assert main(["plugin", "list"]) == OK
+    assert "shield  sink  sinks.py:Shield  instance 1 (mx)  data/bindings.toml:4" in capsys.readouterr().out
     file = here / "data" / "bindings.toml"
     written = file.read_text()
     file.write_text(written + '[[binding]]\nname = "lost"\nevent = "OnArrival"\nclass = "lost.py:Sink"\n')

@@ -128,6 +128,8 @@ async def _facts(settings: Settings) -> list[dict[str, Any]]:
 
 def _lines(plugin: Mapping[str, Any]) -> list[str]:
     head = [plugin["name"], plugin["dialect"], plugin["source"]]
+    if plugin.get("class"):
+        head[-1] += f":{plugin['class']}"
     if plugin.get("instance"):
         head.append(f"instance {plugin['instance']} ({plugin['listener']})")
     lines = ["  ".join([*head, plugin.get("origin", "")]).rstrip()]
