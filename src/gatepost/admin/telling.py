@@ -172,7 +172,7 @@ def _tell_session(told: Explanation, kind: str, facts: Mapping[str, Any]) -> Non
             told.picked_up.append(f"maildrop{drop}: {facts.get('messages')} messages, {facts.get('octets')} octets")
         case "retrieved":
             told.picked_up.append(f"retrieved {facts.get('number')}, {facts.get('uid')}: {facts.get('size')} octets")
-        case "deleted":
+        case "removed":
             uids, left = facts.get("uids", ()), facts.get("left", ())
             told.picked_up.append(f"deleted {facts.get('messages')}: {', '.join(map(str, uids))}")
             if left:

@@ -80,7 +80,8 @@ def _speaks(listener: Listener, certificates: Sequence[tuple[str, int]]) -> str:
     words: list[str] = [listener.protocol]
     if listener.tls != "none":
         names = ", ".join(f"{name}, {_days(days)}" for name, days in certificates)
-        words.append(f"{_TLS[listener.tls]} ({names})" if names else _TLS[listener.tls])
+        tls = "STLS" if (listener.protocol, listener.tls) == ("pop3", "starttls") else _TLS[listener.tls]
+        words.append(f"{tls} ({names})" if names else tls)
     if listener.auth != "off" and listener.protocol != "pop3":
         words.append("AUTH required" if listener.auth == "required" else "AUTH")
     return ", ".join(words)

@@ -251,7 +251,7 @@ class Pickup(Connected[PopPlace]):
             facts: dict[str, object] = {"messages": len(gone), "uids": gone[:_SHOWN]}
             if left:
                 facts["left"] = [entry.uid for entry in left][:_SHOWN]
-            self.place.recorder.record(self.session.id, "deleted", facts)
+            self.place.recorder.record(self.session.id, "removed", facts)
         return len(left)
 
     async def _told(self, event: events.Capa | events.Lang) -> None:

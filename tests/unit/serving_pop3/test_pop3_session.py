@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from gatepost.admin.telling import explain
 from gatepost.net import DeadlinePassed
+from gatepost.serving.limits import SessionLimits
 from gatepost.serving.pop3_place import PopPlace
 from gatepost.store.mailboxes import MailboxError, MessageGone
 from gatepost.testing.rig import Rig
@@ -49,7 +51,7 @@ async def test_a_whole_session_word_by_word():
         await rig.settled()
         assert await left(kept) == SIZES[1:]
         assert [facts["number"] for facts in rig.records.kinds("retrieved")] == [1, 2, 3]
-        [deleted] = rig.records.kinds("deleted")
+        [deleted] = rig.records.kinds("removed")
         assert deleted == {"messages": 1, "uids": [uids[0].split()[1]]}
         [end] = rig.records.kinds("end")
         assert end == {"how": "quit", "retrieved": 3, "deleted": 1}
@@ -67,7 +69,7 @@ async def test_rset_takes_the_marks_away():
         await client.command("QUIT")
         await rig.settled()
         assert await left(kept) == SIZES
-        assert not rig.records.kinds("deleted")
+        assert not rig.records.kinds("removed")
 
 
 @pytest.mark.parametrize("how", ["lost", "closed", "cut off", "half a command", "timeout"])
@@ -139,7 +141,7 @@ async def test_what_cant_be_deleted_is_told_at_quit():
         await client.command("DELE 1")
         assert (await client.command("QUIT")).startswith("-ERR [SYS/TEMP] some deleted messages")
         await rig.settled()
-        assert rig.records.kinds("deleted")[0]["messages"] == 0
+        assert rig.records.kinds("removed")[0]["messages"] == 0
         assert rig.records.kinds("end")[0]["deleted"] == 0
 
 
@@ -378,3 +380,59 @@ async def test_somebody_who_speaks_something_else_is_turned_away():
         assert await client.reply() == ""
         await rig.settled()
         assert rig.records.kinds("refused")[0]["by"] == "protocol"
+
+
+async def test_one_session_too_many_is_turned_away():  # attack R7
+    async with pop_rig(await mailboxes()) as rig:
+        rig.surroundings.counter.limits = SessionLimits(1, 1)
+        first = rig.pick_up()
+        assert (await first.reply()).startswith("+OK")
+        second = rig.pick_up()
+        assert (await second.reply()).startswith("-ERR [SYS/TEMP] too many sessions")
+        assert await second.reply() == ""
+        await first.command("QUIT")
+        await rig.settled()
+        assert (await rig.pick_up().reply()).startswith("+OK")
+
+
+async def test_an_error_of_ours_is_told_and_deletes_nothing():
+    kept = await mailboxes()
+    async with pop_rig(kept) as rig:
+        client = await logged_in(rig)
+        await client.command("DELE 1")
+        rig._receptions[0].login.mailbox.messages = None
+        assert (await client.command("LIST")).startswith("-ERR [SYS/TEMP] an error here, try again later (")
+        assert await client.reply() == ""
+        await rig.settled()
+        assert await left(kept) == SIZES
+        assert rig.records.kinds("end")[0]["how"] == "error"
+
+
+async def test_the_story_of_a_session_is_short():
+    kept = await mailboxes(*[MESSAGES[0]] * 30)
+    async with pop_rig(kept) as rig:
+        failed = rig.pick_up()
+        await failed.reply()
+        await failed.command("USER ann@example.org")
+        await failed.command("PASS wrong")
+        await failed.command("QUIT")
+        await rig.settled()
+        client = await logged_in(rig)
+        for number in range(1, 31):
+            await client.listing(f"RETR {number}")
+        await client.command("DELE 30")
+        await client.command("QUIT")
+        await rig.settled()
+        first, second = dict.fromkeys(token for token, _, _ in rig.records.entries)
+        told = {
+            token: explain((0, *entry) for entry in rig.records.entries if entry[0] == token)
+            for token in (first, second)
+        }
+        assert "wrong name or password" in str(told[first]) and "ended: quit" in str(told[first])
+        lines = str(told[second]).splitlines()
+        assert lines[0].startswith("MAILDROP OPENED") and lines[0].endswith(f"session {second}, listener pop3")
+        assert "as ann@example.org" in lines[1]
+        assert lines[2] == f"  maildrop: 30 messages, {30 * SIZES[0]} octets"
+        assert lines[3].startswith("  retrieved 1, ")
+        assert lines[12] == "  and 12 more"
+        assert lines[-1].startswith("  deleted 1: ") and len(lines) == 23
