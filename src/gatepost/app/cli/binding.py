@@ -282,7 +282,7 @@ def _tell_server(data: Path, put_back: Callable[[], None]) -> str:
             told: str = client.ask("reload")
             return told
     except NotRunning:
-        return "no server runs; the next start knows of it"
+        return "no server runs now; gatepost plugin list tells whether the next one can work with it"
     except ControlError as error:
         put_back()
         refusal = error.failure
