@@ -31,9 +31,11 @@ class TraceRecorder:
         self._record((time.time_ns() // 1_000_000, token, kind, facts))
 
     def failed(self, token: str, plugin: str, stage: str, error: BaseException) -> None:
-        """A hook failed: the log gets the traceback, the trace the cause (the sender hears neither)."""
+        """A hook failed: the log gets what there is to know, the trace the cause; the sender hears neither."""
         if isinstance(error, TimeoutError):
             log.warning("plugin %s didn't answer in time at %s; token %s", plugin, stage, token)
+        elif getattr(error, "says_all", False):
+            log.error("plugin %s failed at %s: %s; token %s", plugin, stage, error, token)
         else:
             log.error("plugin %s failed at %s; token %s", plugin, stage, token, exc_info=error)
         if self._on_error is not None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class HostError(RuntimeError):
     """No answer came from the plugin's process; the text says why, for log and trace."""
+
+    says_all: Final = True
+    """Where in our code it was raised tells nobody more."""
 
 
 class HostDown(HostError):

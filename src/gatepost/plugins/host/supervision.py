@@ -324,7 +324,8 @@ class Host:
         self._in_flight.clear()
         self._end_trial()
         wait = self._backoff.first_s if is_explained else self._backoff.after(now - life.began, life.answered)
-        self._log.warning("%s; it starts again in %.1f s, %d questions are asked again", why, wait, again)
+        told = f"; {again} question{'s are' if again > 1 else ' is'} asked again" if again else ""
+        self._log.warning("%s; it starts again in %.1f s%s", why, wait, told)
         self._reviving = self._loop.create_task(self._revive(life, wait))
 
     async def _revive(self, dead: Life, wait: float) -> None:
