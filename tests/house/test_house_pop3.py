@@ -6,6 +6,7 @@ import base64
 import poplib
 import re
 import smtplib
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,17 @@ def test_killed_in_the_middle_nothing_is_deleted_and_nobody_is_locked_out(tmp_pa
         client = implicit(house)
         assert client.uidl()[1] == uids
         client.quit()
+
+
+def test_behind_a_load_balancer_the_client_is_the_one_that_it_names(tmp_path: Path) -> None:
+    pop = listener("pop", "pop3", auth_without_tls=True, proxy_protocol="127.0.0.1")
+    with Premises(tmp_path, listener("mx"), pop, LOCAL).running() as house:
+        with socket.create_connection((LOOPBACK, house.port("pop")), 30) as line, line.makefile("rb") as heard:
+            line.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.25 5000 110\r\n")
+            assert heard.readline().startswith(b"+OK ")
+            line.sendall(b"QUIT\r\n")
+            assert heard.read().startswith(b"+OK ")
+        eventually(lambda: re.search(r"listener=pop peer=192\.0\.2\.7 ended=quit", house.server.log))
 
 
 @pytest.mark.needs("curl")

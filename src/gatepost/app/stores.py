@@ -36,7 +36,6 @@ from gatepost.store.embedded import find_shards, open_shard
 from gatepost.store.errors import ShardBusy
 from gatepost.store.files import FileSystem, RealFiles
 from gatepost.store.ledger import Ledger, MemoryLedger, open_ledger
-from gatepost.store.mailbox import MaildirMailboxes
 from gatepost.store.mailboxes import Mailboxes
 from gatepost.store.maildrop import Maildrop
 from gatepost.store.memory import memory_spool
@@ -124,6 +123,8 @@ class Stores:
         drop = Maildrop(data / "mail", files, hostname=settings.hostname)
         self.maildrop = Maildrops(drop, self.users, takes_everybody=takes_everybody(settings))
         if any(one.protocol == "pop3" for one in settings.listen):
+            from gatepost.store.mailbox import MaildirMailboxes  # noqa: PLC0415  whoever has no POP3 doesn't wait
+
             self.mailboxes = MaildirMailboxes(drop.mailbox, files, on_damage=log.error)
         self.files = PrivateFiles(data / "shards" / str(shard) / "private")
 

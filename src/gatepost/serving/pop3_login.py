@@ -74,6 +74,7 @@ class PopLogin(Proving):
             log.error("a maildrop couldn't be opened; token %s", session.id, exc_info=error)
             self._not_now("SYS/TEMP", "the maildrop can't be opened now", user)
             return
+        await self._remember(user)
         session.user = user
         self._exchange = None
         messages, octets = len(self.mailbox.messages), self.mailbox.octets
@@ -85,17 +86,23 @@ class PopLogin(Proving):
 
     async def _is_too_soon(self, user: str) -> bool:
         """Whether the user's latest login is younger than what LOGIN-DELAY tells."""  # rfc2449#6.5
-        delay, ledger = self._pop_place.profile.login_delay, self._pop_place.facts
-        if not delay or ledger is None:
+        place = self._pop_place
+        if not place.profile.login_delay or place.facts is None:
             return False
-        key = user.lower()
         try:
-            if await ledger.get(_SPACE, key) is not None:
-                return True
-            await ledger.put(_SPACE, key, 1, delay)
+            return await place.facts.get(_SPACE, user.lower()) is not None
         except Exception as error:  # what can't be remembered keeps nobody out
             log.error("the latest logins can't be looked up", exc_info=error)
-        return False
+            return False
+
+    async def _remember(self, user: str) -> None:
+        place = self._pop_place
+        if not place.profile.login_delay or place.facts is None:
+            return
+        try:
+            await place.facts.put(_SPACE, user.lower(), 1, place.profile.login_delay)
+        except Exception as error:  # as above
+            log.error("a login can't be remembered", exc_info=error)
 
     def _not_now(self, code: str, text: str, user: str) -> None:
         self._exchange = None
