@@ -8,7 +8,7 @@ C authors do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from gatepost.plugins.sink.constants import E_FAIL, NO_RECIPIENT, unsigned
 from gatepost.plugins.sink.mailmsg_bag import BadArgument, Seal, Unknown
@@ -18,6 +18,7 @@ from gatepost.plugins.sink.states import InCallback, InCommand, OutCommand, Serv
 MOST_TEXT = 64 * 1024
 """Characters of a response or command that sinks may make."""
 
+C = TypeVar("C", InCommand, OutCommand, ServerResponse)
 Complete = Callable[[int], None]
 """Takes the HRESULT of a call that was left pending, from any thread, once."""
 
@@ -84,34 +85,26 @@ class _Pending(Unknown):
     NotifyAsyncCompletion = notify_async_completion
 
 
-class SmtpInCommandContext(_Pending):
-    """ISmtpInCommandContext: a command that has arrived, and what is answered."""
+class _OfCommand(_Pending, Generic[C]):
+    """What every context of a command has."""
 
-    interfaces = ("ISmtpInCommandContext",)
-
-    def __init__(self, state: InCommand, seal: Seal, complete: Complete) -> None:
+    def __init__(self, state: C, seal: Seal, complete: Complete) -> None:
         super().__init__(seal, complete)
-        self._state = state
+        self._state: C = state
 
-    def _now(self) -> InCommand:
+    def _now(self) -> C:
         self._seal.check()
         return self._state
 
     def query_command(self) -> str:
-        """The whole command line, without CRLF; a password in it is hidden unless the binding says `secrets`."""
+        """The whole command line as it is now, without CRLF; a password in it is hidden, but from an inbound binding
+        that says `secrets`.
+        """
         return self._now().command
 
     def query_command_keyword(self) -> str:
         """Its first word, as it was written."""
         return self._now().keyword
-
-    def query_native_response(self) -> str:
-        """What the server itself says, whole lines with code; before it was asked, what sinks want added to it."""
-        return self._now().native_response
-
-    def query_response(self) -> str:
-        """What sinks want said instead; "" as long as nobody does."""
-        return self._now().response
 
     def query_command_size(self) -> int:
         """Octets of the command, with a NUL."""
@@ -120,6 +113,25 @@ class SmtpInCommandContext(_Pending):
     def query_command_keyword_size(self) -> int:
         """Octets of the keyword, with a NUL."""
         return _size(self._now().keyword)
+
+    QueryCommand = query_command
+    QueryCommandKeyword = query_command_keyword
+    QueryCommandSize = query_command_size
+    QueryCommandKeywordSize = query_command_keyword_size
+
+
+class SmtpInCommandContext(_OfCommand[InCommand]):
+    """ISmtpInCommandContext: a command that has arrived, and what is answered."""
+
+    interfaces = ("ISmtpInCommandContext",)
+
+    def query_native_response(self) -> str:
+        """What the server itself says, whole lines with code; before it was asked, what sinks want added to it."""
+        return self._now().native_response
+
+    def query_response(self) -> str:
+        """What sinks want said instead; "" as long as nobody does."""
+        return self._now().response
 
     def query_native_response_size(self) -> int:
         """Octets of the native response, with a NUL."""
@@ -180,12 +192,8 @@ class SmtpInCommandContext(_Pending):
             raise BadArgument(f"{callback!r:.80} has no OnSmtpInCallback")
         self._now().callback = callback
 
-    QueryCommand = query_command
-    QueryCommandKeyword = query_command_keyword
     QueryNativeResponse = query_native_response
     QueryResponse = query_response
-    QueryCommandSize = query_command_size
-    QueryCommandKeywordSize = query_command_keyword_size
     QueryNativeResponseSize = query_native_response_size
     QueryResponseSize = query_response_size
     QueryCommandStatus = query_command_status
@@ -247,38 +255,14 @@ class SmtpInCallbackContext(Unknown):
     SetSmtpStatusCode = set_smtp_status_code
 
 
-class SmtpOutCommandContext(_Pending):
+class SmtpOutCommandContext(_OfCommand[OutCommand]):
     """ISmtpOutCommandContext: a command that is about to go to a next server."""
 
     interfaces = ("ISmtpOutCommandContext",)
 
-    def __init__(self, state: OutCommand, seal: Seal, complete: Complete) -> None:
-        super().__init__(seal, complete)
-        self._state = state
-
-    def _now(self) -> OutCommand:
-        self._seal.check()
-        return self._state
-
-    def query_command(self) -> str:
-        """The command as it would go now, without CRLF."""
-        return self._now().command
-
-    def query_command_keyword(self) -> str:
-        """Its first word."""
-        return self._now().keyword
-
     def query_native_command(self) -> str:
         """The command as the server itself would send it."""
         return self._now().native_command
-
-    def query_command_size(self) -> int:
-        """Octets of the command, with a NUL."""
-        return _size(self._now().command)
-
-    def query_command_keyword_size(self) -> int:
-        """Octets of the keyword, with a NUL."""
-        return _size(self._now().keyword)
 
     def query_native_command_size(self) -> int:
         """Octets of the native command, with a NUL."""
@@ -312,11 +296,7 @@ class SmtpOutCommandContext(_Pending):
         """Send these octets, as they are, instead of the command."""
         self._now().blob = octets_of(octets, size)
 
-    QueryCommand = query_command
-    QueryCommandKeyword = query_command_keyword
     QueryNativeCommand = query_native_command
-    QueryCommandSize = query_command_size
-    QueryCommandKeywordSize = query_command_keyword_size
     QueryNativeCommandSize = query_native_command_size
     QueryCurrentRecipientIndex = query_current_recipient_index
     QueryCommandStatus = query_command_status
@@ -326,38 +306,14 @@ class SmtpOutCommandContext(_Pending):
     SetBlob = set_blob
 
 
-class SmtpServerResponseContext(_Pending):
+class SmtpServerResponseContext(_OfCommand[ServerResponse]):
     """ISmtpServerResponseContext: what a next server has answered; its words can't be changed."""
 
     interfaces = ("ISmtpServerResponseContext",)
 
-    def __init__(self, state: ServerResponse, seal: Seal, complete: Complete) -> None:
-        super().__init__(seal, complete)
-        self._state = state
-
-    def _now(self) -> ServerResponse:
-        self._seal.check()
-        return self._state
-
-    def query_command(self) -> str:
-        """The command that was answered, without CRLF; a password in it is hidden."""
-        return self._now().command
-
-    def query_command_keyword(self) -> str:
-        """Its first word."""
-        return self._now().keyword
-
     def query_response(self) -> str:
         """The reply, all its lines, with code."""
         return self._now().response
-
-    def query_command_size(self) -> int:
-        """Octets of the command, with a NUL."""
-        return _size(self._now().command)
-
-    def query_command_keyword_size(self) -> int:
-        """Octets of the keyword, with a NUL."""
-        return _size(self._now().keyword)
 
     def query_response_size(self) -> int:
         """Octets of the response, with a NUL."""
@@ -387,11 +343,7 @@ class SmtpServerResponseContext(_Pending):
         """Go on there: a PE_STATE, with EXPE_CHANGE_STATE."""
         self._now().next_event_state = _number(state)
 
-    QueryCommand = query_command
-    QueryCommandKeyword = query_command_keyword
     QueryResponse = query_response
-    QueryCommandSize = query_command_size
-    QueryCommandKeywordSize = query_command_keyword_size
     QueryResponseSize = query_response_size
     QuerySmtpStatusCode = query_smtp_status_code
     QueryResponseStatus = query_response_status

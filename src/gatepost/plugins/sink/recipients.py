@@ -6,6 +6,7 @@ new list from `alloc_new_list`, filled, and given to `write_list`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -60,7 +61,7 @@ class MailMsgRecipient(MailMsgPropertyBag):
         return self.address
 
 
-class MailMsgRecipientsBase(Unknown):
+class MailMsgRecipientsBase(Unknown, ABC):
     """A list of recipients, by index from 0; in Python a sequence of MailMsgRecipient too."""
 
     interfaces: tuple[str, ...] = ("IMailMsgRecipientsBase",)
@@ -136,8 +137,9 @@ class MailMsgRecipientsBase(Unknown):
     PutBool, GetBool = put_bool, get_bool
 
     @property
+    @abstractmethod
     def _bags(self) -> list[Bag]:
-        raise NotImplementedError
+        """The recipients' own, in order."""
 
     def _recipient(self, index: int, bag: Bag) -> MailMsgRecipient:
         return MailMsgRecipient(bag, self._seal)
