@@ -33,9 +33,9 @@ QUICK = Backoff(0.02, 0.5)
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def quiet(caplog):
     """What attacks look like in a log isn't what is looked at here, but for errors."""
-    logging.getLogger("gatepost.serving").setLevel(logging.ERROR)
+    caplog.set_level(logging.ERROR, "gatepost.serving")
 
 
 async def held(plugins, sessions, seed, **more):

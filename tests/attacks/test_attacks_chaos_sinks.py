@@ -29,9 +29,9 @@ KNOBS = Knobs(verbs=("XVACATION",), recipients=("ann@example.org", "bob@example.
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def quiet(caplog):
     """What attacks look like in a log isn't what is looked at here, but for errors."""
-    logging.getLogger("gatepost.serving").setLevel(logging.ERROR)
+    caplog.set_level(logging.ERROR, "gatepost.serving")
 
 
 async def held(plugins, sessions, seed, knobs=KNOBS, **more):

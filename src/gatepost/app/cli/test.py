@@ -75,11 +75,13 @@ def command(
             next_step="gatepost test --chaos PLUGIN, or --server HOST:PORT",
         )
     knobs = Knobs(verbs=verbs)
-    logging.getLogger("gatepost.serving").setLevel(logging.ERROR)  # attacks are usual here
     words: dict[str, Any] = {"sessions": sessions, "seed": seed, "at_once": at_once, "patience_s": patience}
     words |= {"knobs": knobs, "progress": _Progress(sessions) if sys.stderr.isatty() else None}
     starters = Starters()
     leaks = _Leaks()
+    serving = logging.getLogger("gatepost.serving")
+    before = serving.level
+    serving.setLevel(logging.ERROR)  # attacks are usual here
     logging.getLogger("gatepost.plugins").addHandler(leaks)
     try:
         if server is not None:
@@ -90,6 +92,7 @@ def command(
         raise Failure(str(error), Exit.CONFIGURATION) from None
     finally:
         starters.close()
+        serving.setLevel(before)
         logging.getLogger("gatepost.plugins").removeHandler(leaks)
     for text, count in leaks.heard.items():
         report.found[f"plugin: {text}"] += count
