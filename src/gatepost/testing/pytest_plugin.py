@@ -42,7 +42,7 @@ def smtp_session(request: pytest.FixtureRequest) -> Iterator[Callable[..., Talk]
 
     The server is anything with `host` and `port`. It must not run in the loop of the test itself.
     """
-    from gatepost.testing.talking import Socket, Talk  # noqa: PLC0415
+    from gatepost.testing.talking import Socket, Talk  # noqa: PLC0415  only tests that use it pay for it
 
     with ExitStack() as closing:
 
@@ -63,7 +63,7 @@ def sink_session(request: pytest.FixtureRequest) -> Iterator[Callable[..., Memor
     The same plugin with the same words is loaded once in a test, so that sessions share what it remembers.
     `talk.messages()` gives the contents that were stored.
     """
-    from gatepost.testing.talking import InMemory  # noqa: PLC0415
+    from gatepost.testing.talking import InMemory  # noqa: PLC0415  as above
 
     servers: dict[str, InMemory] = {}
     with ExitStack() as closing:

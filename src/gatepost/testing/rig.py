@@ -106,7 +106,7 @@ class Rig:
         line.local = (local, 25)
         line.peer = Peer(line.peer.address, line.peer.port)
         # the double has what a Stream has
-        self._begin(Reception(place or self.place, line))  # type: ignore[arg-type]
+        self._begin(Reception(place or self.place, line))  # type: ignore[arg-type]  # the double has what a Stream has
         return Client(line)
 
     def pick_up(self, ip: str = "192.0.2.1", *, place: PopPlace | None = None, tls: bool = False) -> PopClient:

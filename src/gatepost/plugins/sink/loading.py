@@ -21,7 +21,7 @@ from gatepost.plugins.sink import inbound
 from gatepost.plugins.sink.asking import Asker
 from gatepost.plugins.sink.creating import PythonSink
 from gatepost.plugins.sink.native import load_native
-from gatepost.plugins.sink.options import SinkOptions
+from gatepost.plugins.sink.options import USUAL, SinkOptions
 from gatepost.plugins.sink.outbound import ASKED_AT, closing_hooks, outgoing_hooks
 from gatepost.plugins.sink.spelling import attribute_of, methods_of, misspelt
 from gatepost.plugins.sink.states import Sink
@@ -88,7 +88,7 @@ async def load_sink(
     name: str | None = None,
     wishes: Sequence[Wish] = (),
     properties: Mapping[str, Any] | None = None,
-    options: SinkOptions = SinkOptions(),  # noqa: B008  it can't be changed
+    options: SinkOptions = USUAL,
     instances: Mapping[str, int] = MappingProxyType({}),
     message_size: int = 0,
     folder: Path | None = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 from uuid import UUID
 
@@ -219,7 +220,8 @@ class MailMsgProperties(MailMsgPropertyBag):
             pieces = _stuffed(pieces)
         if not isinstance(file, str | os.PathLike):
             return _write(file, offset, pieces)
-        with open(file, "r+b" if offset and os.path.exists(file) else "wb") as stream:  # noqa: PTH110, PTH123
+        path = Path(file)
+        with path.open("r+b" if offset and path.exists() else "wb") as stream:
             return _write(stream, offset, pieces)
 
     def _finish(self) -> None:

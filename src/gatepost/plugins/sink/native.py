@@ -28,7 +28,7 @@ from gatepost.plugins.host.wine import Keeper, Windows
 from gatepost.plugins.loaded import PluginError
 from gatepost.plugins.sink.constants import INTERFACES, is_failure
 from gatepost.plugins.sink.native_answers import Returned, call_facts, nonsense, read_answer
-from gatepost.plugins.sink.options import SinkOptions
+from gatepost.plugins.sink.options import USUAL, SinkOptions
 from gatepost.plugins.sink.states import Call, Submission
 from gatepost.wire.host import Answer
 
@@ -128,7 +128,7 @@ async def load_native(
     source: str | Path,
     *,
     name: str | None = None,
-    options: SinkOptions = SinkOptions(),  # noqa: B008  it can't be changed
+    options: SinkOptions = USUAL,
     properties: Mapping[str, object] | None = None,
     env: Mapping[str, str] | None = None,
     limits: Limits | None = None,

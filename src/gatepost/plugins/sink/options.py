@@ -22,3 +22,7 @@ class SinkOptions:
     """Whether a rule's `ehlo=` is about HELO too."""
     threads: int = 8
     """Calls of a library at a time."""
+
+
+USUAL = SinkOptions()
+"""Where the settings say nothing."""
