@@ -160,9 +160,9 @@ class _Inbound:
         if event.blob is not None:
             return await self._blob(event, event.blob)
         dialogue = dialogue_of(event)
-        if dialogue.number != event.number or dialogue.by is not self._asker or dialogue.is_decided:
+        if dialogue.number != event.number or dialogue.is_decided:
             return PROCEED
-        return self._decided(dialogue) if _flags(dialogue.state) & _DECIDING else PROCEED
+        return self._decided(dialogue)
 
     async def say(self, event: stages.Replying) -> Proceed | Respond | Hangup:
         """The house has answered: what sinks below it wanted said comes into its place."""
