@@ -19,7 +19,7 @@ from gatepost.serving.limits import Admission, SessionCounter, SessionLimits, pe
 
 _KEY = 16  # octets at the beginning
 _CELL = 4
-_CELLS = 1 << 14  # of each of the two tables
+_CELLS = 1 << 16  # of each of the two tables; pages that nobody has written take no memory
 _ROW = 1 + 2 * _CELLS  # the first cell is the sum
 
 
