@@ -343,6 +343,23 @@ async def test_records_are_kept_without_a_deposit(spool):
     assert await spool.records(limit=1) == [("discarded", str(ticket(2)), 2)]
 
 
+async def test_memos_are_kept_with_the_deposits_or_not_at_all(spool):
+    await spool.commit([deposit(1)], memos={"collect/a/1": b"x", "collect/b/1": b"y", "collect_/": b"z"})
+    assert await spool.memos("collect/") == {"collect/a/1": b"x", "collect/b/1": b"y"}
+    with pytest.raises(ValueError):
+        await spool.commit([deposit(2), deposit(1)], memos={"collect/a/2": b"", "collect/a/1": None})
+    assert await spool.memos("collect/a/") == {"collect/a/1": b"x"}
+    await spool.commit([], memos={"collect/a/1": None, "collect/a/2": b"", "collect/b/1": b"yy"})
+    assert await spool.memos("") == {"collect/a/2": b"", "collect/b/1": b"yy", "collect_/": b"z"}
+    assert len(await spool.entries()) == 1
+
+
+async def test_many_memos_go_in_one_step(spool):
+    await spool.commit([], memos={f"m/{number:04}": b"%d" % number for number in range(1000)})
+    await spool.commit([], memos={f"m/{number:04}": None for number in range(0, 1000, 2)})
+    assert list(await spool.memos("m/")) == [f"m/{number:04}" for number in range(1, 1000, 2)]
+
+
 async def test_on_commit_wakes_delivery(spool):
     woken: list[Counts] = []
     spool.on_commit = lambda: woken.append(spool.counts())

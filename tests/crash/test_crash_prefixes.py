@@ -52,9 +52,10 @@ class Scenario:
         self.spool = spool
 
     async def commit(self, *deposits: Deposit) -> None:
-        states = {d.id: (d.content.read(), 2, None) for d in deposits}
-        with self.promising(states):
-            await self.spool.commit(deposits)
+        states: dict[str, object] = {d.id: (d.content.read(), 2, None) for d in deposits}
+        memos = {f"memo {d.id}": b"seen" for d in deposits}
+        with self.promising(states | memos):
+            await self.spool.commit(deposits, memos=memos)
 
     async def commit_draft(self, number: int, content: bytes) -> None:
         draft = self.spool.draft(ticket(number))
@@ -138,13 +139,14 @@ async def look(folder) -> dict[str, object]:
     damages: list[str] = []
     spool = await open_shard(folder, RealFiles(), clock, on_damage=damages.append)
     found = {e.id: (e.content.read(), len(e.envelope.recipients), e.held) for e in await spool.entries(limit=999)}
+    memos = await spool.memos("memo ")
     assert damages == []
     assert os.listdir(folder / "incoming") == []
     assert set(os.listdir(folder / "bodies")) == {id for id, (content, _, _) in found.items() if len(content) > 65536}
     await spool.commit([deposit(99)])
     assert (await spool.show(str(ticket(99)))).content.read() == SMALL
     await spool.close()
-    return found
+    return found | memos
 
 
 @pytest.fixture
@@ -234,8 +236,10 @@ async def under_fault(recorder: Recorder, vfs: str, fault: Fault) -> tuple[dict[
             for at in range(0, len(content), 30_000):
                 draft.write(content[at : at + 30_000])
                 await draft.ready()
-            await spool.commit([Deposit(ticket(number), Envelope(recipients=(ANN, BOB)), draft, NOW)])
+            memo = {f"memo {ticket(number)}": b"seen"}
+            await spool.commit([Deposit(ticket(number), Envelope(recipients=(ANN, BOB)), draft, NOW)], memos=memo)
             kept[str(ticket(number))] = (content, 2, None)
+            kept.update(memo)
         except SpoolError as error:
             assert isinstance(error, SpoolFull) or fault.number != errno.ENOSPC or "opened again" in str(error)
         finally:
@@ -255,7 +259,8 @@ async def under_fault(recorder: Recorder, vfs: str, fault: Fault) -> tuple[dict[
     await commit(5, LARGE)
     await commit(6, SMALL)
     assert {str(ticket(5)), str(ticket(6))} <= kept.keys(), "a mended disk must be usable again"
-    assert {e.id for e in await spool.entries()} - unsure.keys() == kept.keys() - unsure.keys()
+    here = {e.id for e in await spool.entries()} | (await spool.memos("")).keys()
+    assert here - unsure.keys() == kept.keys() - unsure.keys()
     await spool.close()
     return kept, unsure
 

@@ -15,7 +15,7 @@ from gatepost.model import Bytes, Ticket
 from gatepost.model import Message as MessageView
 from gatepost.store.draft import Draft
 from gatepost.store.memory import memory_spool
-from gatepost.store.spool import Deposit, Spool
+from gatepost.store.spool import Deposit, Memos, Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,9 @@ class Inbox:
     def draft(self, ticket: Ticket) -> Draft:
         return self._drafts.draft(ticket)
 
-    async def commit(self, deposits: Sequence[Deposit], *, records: Sequence[tuple[object, ...]] = ()) -> None:
+    async def commit(
+        self, deposits: Sequence[Deposit], *, records: Sequence[tuple[object, ...]] = (), memos: Memos | None = None
+    ) -> None:
         """Append each deposit to the list."""
         for deposit in deposits:
             content = deposit.content
@@ -81,8 +83,14 @@ class Inbox:
                     authenticated=deposit.authenticated,
                 )
             )
+        if memos:
+            await self._drafts.commit([], memos=memos)
         async with self._arrived:
             self._arrived.notify_all()
+
+    async def memos(self, prefix: str) -> dict[str, bytes]:
+        """As the spool's."""
+        return await self._drafts.memos(prefix)
 
     async def wait(self, fits: object, timeout_s: float) -> Received:
         """The first message for which `fits` is true, now or within the time; TimeoutError with what did arrive."""

@@ -8,7 +8,7 @@ from a busy loop. A batch that needs one statement needs no BEGIN and COMMIT eit
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path as File
 
@@ -19,12 +19,13 @@ from gatepost.store.errors import SpoolError, SpoolFailure, SpoolFull
 from gatepost.store.queue import Work
 from gatepost.store.rows import encode_deposit, encode_progress
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE entry(key INTEGER PRIMARY KEY, facts BLOB NOT NULL, content BLOB);
 CREATE TABLE progress(key INTEGER PRIMARY KEY, facts BLOB NOT NULL);
 CREATE TABLE record(key INTEGER PRIMARY KEY, facts BLOB NOT NULL);
+CREATE TABLE memo(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version={_SCHEMA_VERSION};
 COMMIT;
 """
@@ -106,6 +107,14 @@ class Database:
         rows = self._rows("SELECT facts FROM record ORDER BY key DESC LIMIT ?", (limit,))
         return [tuple(msgspec.msgpack.decode(facts)) for (facts,) in reversed(rows)]
 
+    def memos(self, prefix: str) -> list[tuple[str, bytes]]:
+        """The memos whose keys begin so, in order."""
+        rows = self._connection.execute(
+            "SELECT key, value FROM memo WHERE key >= ? AND substr(key, 1, ?) = ? ORDER BY key",
+            (prefix, len(prefix), prefix),
+        )
+        return [*rows]
+
     def settle_down(self) -> None:
         """Move everything from the WAL into the database and sync both."""
         self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -135,6 +144,7 @@ def _statements(works: Sequence[Work]) -> Iterator[tuple[str, Sequence[apsw.SQLi
     changes: list[apsw.SQLiteValue] = []
     removals: list[apsw.SQLiteValue] = []
     records: list[apsw.SQLiteValue] = []
+    memos: dict[str, bytes | None] = {}
     for work in works:
         for insert in work.inserts:
             entries += (insert.key, *encode_deposit(insert.deposit, insert.content))
@@ -143,6 +153,7 @@ def _statements(works: Sequence[Work]) -> Iterator[tuple[str, Sequence[apsw.SQLi
         removals += work.removals
         for record in work.records:
             records += (msgspec.msgpack.encode(record),)
+        memos.update(work.memos)
     for values in _some(entries, 3):
         yield _insert("INSERT INTO entry", len(values) // 3, 3), values
     for values in _some(changes, 2):
@@ -154,6 +165,17 @@ def _statements(works: Sequence[Work]) -> Iterator[tuple[str, Sequence[apsw.SQLi
         yield _insert("INSERT INTO record(facts)", len(values), 1), values
     if records:
         yield "DELETE FROM record WHERE key <= (SELECT max(key) FROM record) - ?", (_RECORDS_KEPT,)
+    if memos:
+        yield from _memo_statements(memos)
+
+
+def _memo_statements(memos: Mapping[str, bytes | None]) -> Iterator[tuple[str, Sequence[apsw.SQLiteValue]]]:
+    kept: list[apsw.SQLiteValue] = [each for memo in memos.items() if memo[1] is not None for each in memo]
+    gone: list[apsw.SQLiteValue] = [key for key, value in memos.items() if value is None]
+    for values in _some(kept, 2):
+        yield _insert("INSERT OR REPLACE INTO memo", len(values) // 2, 2), values
+    for values in _some(gone):
+        yield _with_marks("DELETE FROM memo WHERE key IN", len(values)), values
 
 
 def _some(values: list[apsw.SQLiteValue], width: int = 1) -> Iterator[list[apsw.SQLiteValue]]:

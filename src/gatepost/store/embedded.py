@@ -144,6 +144,10 @@ class _ShardStorage:
         records: list[tuple[object, ...]] = await self._writer.read(lambda database: database.records(limit))
         return records
 
+    async def memos(self, prefix: str) -> dict[str, bytes]:
+        memos: dict[str, bytes] = await self._writer.read(lambda database: dict(database.memos(prefix)))
+        return memos
+
     async def close(self) -> None:
         await self._loop.run_in_executor(self._pool, self._writer.stop)
         self._pool.shutdown(wait=True)

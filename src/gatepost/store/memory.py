@@ -24,6 +24,7 @@ class _MemoryStorage:
 
     def __init__(self) -> None:
         self._rows: dict[int, tuple[Deposit, Blob]] = {}
+        self._memos: dict[str, bytes] = {}
         self._records: deque[tuple[object, ...]] = deque(maxlen=_RECORDS_KEPT)
 
     def draft(self, ticket: Ticket) -> Draft:
@@ -41,6 +42,11 @@ class _MemoryStorage:
         for key in work.removals:
             self._rows.pop(key, None)
         self._records.extend(work.records)
+        for memo, value in work.memos:
+            if value is None:
+                self._memos.pop(memo, None)
+            else:
+                self._memos[memo] = value
         done(None)
 
     async def load(self, keys: Sequence[int]) -> dict[int, tuple[Deposit, Blob]]:
@@ -51,6 +57,9 @@ class _MemoryStorage:
 
     async def records(self, limit: int) -> list[tuple[object, ...]]:
         return list(self._records)[-limit:] if limit else []
+
+    async def memos(self, prefix: str) -> dict[str, bytes]:
+        return {key: value for key, value in sorted(self._memos.items()) if key.startswith(prefix)}
 
     async def close(self) -> None:
         self._rows.clear()

@@ -23,8 +23,20 @@ from gatepost.store.errors import SpoolError, SpoolFailure, UnknownEntry, spool_
 from gatepost.store.lanes import Sorting
 from gatepost.store.roster import Roster, Slot
 from gatepost.store.rows import Correspondents, Progress, Whose, to_entry, whose
-from gatepost.store.spool import Concerns, Counts, Deposit, Entry, Fate, OnCommit, RecipientOutcome, Tally, Wanted
+from gatepost.store.spool import (
+    Concerns,
+    Counts,
+    Deposit,
+    Entry,
+    Fate,
+    Memos,
+    OnCommit,
+    RecipientOutcome,
+    Tally,
+    Wanted,
+)
 
+_NO_MEMOS: Memos = {}
 _TOGETHER = 500  # entries changed in one step where all are
 _KEPT_OCTETS = 16 * 1024 * 1024  # content of fresh deposits kept for their first attempt
 
@@ -45,6 +57,7 @@ class Work(msgspec.Struct, frozen=True):
     changes: Sequence[tuple[int, Progress]] = ()
     removals: Sequence[int] = ()
     records: Sequence[tuple[object, ...]] = ()
+    memos: Sequence[tuple[str, bytes | None]] = ()
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -82,6 +95,8 @@ class Storage(Protocol):
 
     async def records(self, limit: int) -> list[tuple[object, ...]]: ...
 
+    async def memos(self, prefix: str) -> dict[str, bytes]: ...
+
     async def close(self) -> None: ...
 
 
@@ -102,9 +117,12 @@ class QueueSpool:
     def draft(self, ticket: Ticket) -> Draft:
         return self._storage.draft(ticket)
 
-    async def commit(self, deposits: Sequence[Deposit], *, records: Sequence[tuple[object, ...]] = ()) -> None:
+    async def commit(
+        self, deposits: Sequence[Deposit], *, records: Sequence[tuple[object, ...]] = (), memos: Memos = _NO_MEMOS
+    ) -> None:
         inserts = await self._place(deposits)
-        await self._make_durable(Work(inserts=inserts, records=records), lambda: self._take_up(inserts))
+        work = Work(inserts=inserts, records=records, memos=tuple(memos.items()) if memos else ())
+        await self._make_durable(work, lambda: self._take_up(inserts))
 
     def sort_by(self, sorting: Sorting) -> None:
         self._roster.sort(sorting)
@@ -267,6 +285,9 @@ class QueueSpool:
 
     async def records(self, *, limit: int = 1000) -> list[tuple[object, ...]]:
         return await self._storage.records(limit)
+
+    async def memos(self, prefix: str) -> dict[str, bytes]:
+        return await self._storage.memos(prefix)
 
     def counts(self) -> Counts:
         return self._roster.counts()

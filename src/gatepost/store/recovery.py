@@ -30,6 +30,7 @@ _UNREADABLE = (apsw.CorruptError, apsw.NotADBError)
 _DATABASE = "spool.db"
 _FORWARDS = "SELECT key, facts, content FROM entry ORDER BY key"
 _BACKWARDS = f"{_FORWARDS} DESC"
+_MEMOS = "SELECT key, value FROM memo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,25 +183,34 @@ def _salvage(shelves: Shelves, when: str, error: apsw.Error) -> Database:
     for row in _readable(aside / _DATABASE, shelves.vfs):
         database.insert(row)
         saved += 1
+    for memo in _readable_memos(aside / _DATABASE, shelves.vfs):
+        database.write([Work(memos=(memo,))])
     shelves.on_damage(f"the spool was damaged ({error}) and set aside in {aside}; {saved} entries were saved from it")
     return database
 
 
 def _readable(path: File, vfs: str | None) -> Iterator[Row]:
     """What can still be read: from the beginning up to the damage, and from the end down to it."""
-    try:
+    for statement in _FORWARDS, _BACKWARDS:
+        for key, facts, content in _rows_until_damage(path, vfs, statement):
+            if isinstance(key, int) and isinstance(facts, bytes):
+                yield key, facts, content if isinstance(content, bytes) else None
+
+
+def _readable_memos(path: File, vfs: str | None) -> Iterator[tuple[str, bytes]]:
+    for key, value in _rows_until_damage(path, vfs, _MEMOS):
+        if isinstance(key, str) and isinstance(value, bytes):
+            yield key, value
+
+
+def _rows_until_damage(path: File, vfs: str | None, statement: str) -> Iterator[tuple[apsw.SQLiteValue, ...]]:
+    with suppress(apsw.Error):
         connection = apsw.Connection(str(path), vfs=vfs)
-    except apsw.Error:
-        return
-    try:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        for statement in _FORWARDS, _BACKWARDS:
-            with suppress(apsw.Error):
-                for key, facts, content in connection.execute(statement):
-                    if isinstance(key, int) and isinstance(facts, bytes):
-                        yield key, facts, content if isinstance(content, bytes) else None
-    finally:
-        connection.close(True)
+        try:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            yield from connection.execute(statement)
+        finally:
+            connection.close(True)
 
 
 def _keep(shelves: Shelves, name: str, data: bytes) -> None:

@@ -18,6 +18,7 @@ from gatepost.store.draft import Draft
 from gatepost.store.lanes import Sorting
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_NO_MEMOS: Mapping[str, bytes | None] = MappingProxyType({})
 
 
 def _nothing() -> Mapping[str, str]:
@@ -130,6 +131,9 @@ class Wanted:
 
 
 OnCommit = Callable[[], None]
+Memos = Mapping[str, bytes | None]
+"""Small facts by key that rest beside the entries, such as what was collected already; None removes one. Where it is
+in doubt whether a commit has failed, what it set is removed."""
 Concerns = Callable[[str, str], bool]
 """Whether a lane is meant: takes its domain and its sender."""
 
@@ -146,8 +150,19 @@ class Spool(Protocol):
     def draft(self, ticket: Ticket) -> Draft:
         """A place for content while it arrives; the caller discards it exactly once, committed or not."""
 
-    async def commit(self, deposits: Sequence[Deposit], *, records: Sequence[tuple[object, ...]] = ()) -> None:
-        """Make all deposits and records durable in one step, or none. Cancelling after hand-over changes nothing."""
+    async def commit(
+        self,
+        deposits: Sequence[Deposit],
+        *,
+        records: Sequence[tuple[object, ...]] = (),
+        memos: Memos = _NO_MEMOS,
+    ) -> None:
+        """Make all deposits, records and memos durable in one step, or none. Cancelling after hand-over changes
+        nothing.
+        """
+
+    async def memos(self, prefix: str) -> dict[str, bytes]:
+        """The memos whose keys begin so, in order of their keys."""
 
     def sort_by(self, sorting: Sorting) -> None:
         """Ask this where each lane's mail goes (store.lanes); again, where the answers are others now."""

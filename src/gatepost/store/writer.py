@@ -63,6 +63,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._doubtful: list[int] = []  # keys whose insertion failed, but may be on the disk nevertheless
+        self._doubtful_memos: list[tuple[str, None]] = []
         self._thread = threading.Thread(target=self._run, name=f"spool {name}", daemon=True)
         self._thread.start()
 
@@ -149,6 +150,7 @@ class Writer:
             failure = database.error_of(error)
             if isinstance(error, _DISTRUSTED):
                 self._doubtful += [insert.key for work in works for insert in work.inserts]
+                self._doubtful_memos += [(key, None) for work in works for key, _ in work.memos]
                 self._database = None
                 database.abandon()
             return failure
@@ -162,11 +164,11 @@ class Writer:
             database = self._reopen()
             try:
                 database.settle_down()
-                database.write([Work(removals=self._doubtful)])
+                database.write([Work(removals=self._doubtful, memos=self._doubtful_memos)])
             except BaseException:
                 database.abandon()
                 raise
-            self._doubtful = []
+            self._doubtful, self._doubtful_memos = [], []
             self._database = database
         return self._database
 

@@ -190,6 +190,6 @@ async def test_a_newer_schema_isnt_touched(tmp_path):
     change(tmp_path, "PRAGMA user_version=99")
     with pytest.raises(SpoolFailure, match="schema 99"):
         await open_shard(tmp_path, RealFiles(), lambda: NOW)
-    change(tmp_path, "PRAGMA user_version=1")
+    change(tmp_path, "PRAGMA user_version=2")
     async with shard(tmp_path) as spool:
         assert spool.counts().queued == 1
