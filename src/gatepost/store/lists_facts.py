@@ -1,0 +1,192 @@
+"""What is known of mailing lists and of those who are on them: frozen facts, and what must hold of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from gatepost.model import AddressError, Path
+
+Post = Literal["open", "members", "moderated", "announce"]
+Strangers = Literal["refuse", "hold"]
+Subscribing = Literal["open", "confirm", "moderated", "closed"]
+FromPolicy = Literal["as-is", "rewrite", "rewrite-if-dmarc"]
+Mode = Literal["mail", "nomail"]
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
+_LONGEST_LOCAL = 32
+"""What leaves room for `-bounces+MEMBER-SIGNATURE` within the 64 octets of a local part (rfc5321#4.5.3.1.1)."""
+
+
+class ListError(Exception):
+    """What was asked of the lists can't be; the text says why and what to do."""
+
+
+class UnknownList(ListError):
+    """There is no list of that name."""
+
+
+class Taken(ListError):
+    """The name or the address belongs to a list already, or the member is on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """How a list works. Every field has a default; what an older version has kept is read with today's."""
+
+    description: str = ""
+    """One line for people: in the help mail and in List-Id."""
+    owners: tuple[str, ...] = ()
+    """Addresses that are told of what happens to the list, and get the mail to its -owner address."""
+    moderators: tuple[str, ...] = ()
+    """Addresses that decide about held posts; empty: the owners."""
+    post: Post = "members"
+    """Who may post: anyone, members, everyone after a moderator's approval, or only `posters`."""
+    posters: tuple[str, ...] = ()
+    """Patterns of further addresses that may post without being asked, `*@example.org`."""
+    strangers: Strangers = "refuse"
+    """What becomes of a post by somebody who may not: refused in the session, or held for a moderator."""
+    subscribe: Subscribing = "confirm"
+    """How one gets onto the list by mail: at once, after confirming, after a moderator's approval, or not at all."""
+    max_size: int = 0
+    """Octets of a post; 0: the server's limit."""
+    attachments: Literal["any", "none"] | tuple[str, ...] = "any"
+    """Which attachments a post may have; patterns of MIME types, `image/*`."""
+    reply_to: str = "sender"
+    """Where replies go: `sender`, `list`, or an address."""
+    from_: FromPolicy = "as-is"
+    """Whether From becomes the list's address: never, always, or where its domain's DMARC policy asks for it."""
+    subject_prefix: str = ""
+    """What subjects begin with, `[news]`."""
+    verp: bool = True
+    """Whether every member's copy has a return path of its own."""
+    bounce_limit: float = 5.0
+    """The bounce score at which a member gets no mail until a probe has come through."""
+    bounce_days: int = 7
+    """Days without a bounce after which the score is forgotten."""
+    archive: bool = False
+    """Whether posts are kept as text, an mbox file a month."""
+    unsubscribe_url: str = ""
+    """The https address of one-click unsubscription, with {token} in it; "": none."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailingList:
+    """One list. `name` is a safe name (lower-case letters, digits, `._-`), so it may stand in paths and commands."""
+
+    name: str
+    address: str
+    options: ListOptions = ListOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody on a list. `id` is never given to anybody else. Times are Unix time in seconds."""
+
+    id: int
+    list: str
+    address: str
+    display: str
+    since: float
+    mode: Mode = "mail"
+    vacation_until: float | None = None
+    moderated: bool = False
+    """Whether a moderator sees this member's posts first."""
+    score: float = 0.0
+    """How many bounces count."""
+    bounced_at: float | None = None
+    probed_at: float | None = None
+    stopped_at: float | None = None
+    """Since when bounces have kept mail away; None: they don't."""
+
+    def takes_mail(self, now: float) -> bool:
+        """Whether posts go to this member now."""
+        away = self.vacation_until is not None and now < self.vacation_until
+        return self.mode == "mail" and self.stopped_at is None and not away
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Something an address has been asked to confirm: `action` on `list`."""
+
+    token: str
+    list: str
+    address: str
+    action: str
+    asked_at: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a moderator has decided about a held post. `by` is an address, or "command"."""
+
+    ticket: str
+    approved: bool
+    by: str
+    at: float
+
+
+def check_name(name: str) -> str:
+    """The name, if it is a safe one (I10); ListError."""
+    if _NAME.fullmatch(name) is None or ".." in name:
+        raise ListError(
+            f'"{name[:80]}" can\'t be a list\'s name: it has lower-case letters, digits, ".", "_" and "-" only, begins '
+            "and ends with a letter or digit, and has at most 64 of them"
+        )
+    return name
+
+
+def check_address(address: str) -> Path:
+    """A list's address, if it can have sub-addresses like `news-bounces+…@`; ListError."""
+    path = checked_path(address)
+    if not path.domain or "+" in path.local or not path.local.isascii():
+        raise ListError(
+            f'"{address}" can\'t be a list\'s address: it needs a domain, and a local part in ASCII without "+"'
+        )
+    if len(path.local) > _LONGEST_LOCAL:
+        raise ListError(f"{address}: a list's local part has at most {_LONGEST_LOCAL} characters")
+    return path
+
+
+def checked_path(address: str) -> Path:
+    """An address as a path; ListError."""
+    try:
+        path = Path.parse(address)
+    except AddressError as error:
+        raise ListError(f'"{address[:80]}" is no address: {error}') from error
+    if not path:
+        raise ListError("an address is missing")
+    return path
+
+
+def check_options(options: ListOptions) -> None:
+    """Whether every option has a value that works; ListError that names the first that hasn't."""
+    for field, allowed in (
+        ("post", Post), ("strangers", Strangers), ("subscribe", Subscribing), ("from_", FromPolicy),
+    ):  # fmt: skip
+        _check_word(field, getattr(options, field), get_args(allowed))
+    if isinstance(options.attachments, str):
+        _check_word("attachments", options.attachments, ("any", "none"), ", or patterns of MIME types like image/*")
+    for address in (*options.owners, *options.moderators):
+        checked_path(address)
+    if options.reply_to not in ("sender", "list"):
+        checked_path(options.reply_to)
+    if options.max_size < 0:
+        raise ListError("max_size is a number of octets, 0 for the server's limit")
+    if options.bounce_limit <= 0 or options.bounce_days <= 0:
+        raise ListError("bounce_limit and bounce_days are more than 0")
+    url = options.unsubscribe_url
+    if url and not (url.startswith("https://") and "{token}" in url and url.isascii() and url.isprintable()):
+        raise ListError("unsubscribe_url is an https address with {token} in it")  # rfc8058#3.1
+    if url and (" " in url or "<" in url or ">" in url):
+        raise ListError("unsubscribe_url has no blanks and no angle brackets in it")
+    for field in ("description", "subject_prefix"):
+        if not getattr(options, field).isprintable():
+            raise ListError(f"{field} is one line of text")
+
+
+def _check_word(field: str, value: str, allowed: tuple[str, ...], more: str = "") -> None:
+    if value not in allowed:
+        raise ListError(f'{field.rstrip("_")} is {", ".join(allowed)}{more}, not "{value}"')
