@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gatepost.delivery.route import Hop, Host
+from gatepost.delivery.settlement import Result
 from gatepost.model import Blob, Path, Peer, Recipient, Reply, Ticket, Tls
 from gatepost.store import Deposit, Entry
 from gatepost.wire.smtp.client_events import (
@@ -33,6 +35,27 @@ class Maildrop(Protocol):
         to be looked for.
         Raises OSError where it can't be done now, NoMailbox where it never can.
         """
+
+
+class Copies(Protocol):
+    """How the copies of a list's post look in one attempt."""
+
+    @property
+    def each(self) -> bool:
+        """Whether every recipient has a return path or header section of its own."""
+
+    def of(self, recipients: Sequence[Recipient]) -> tuple[Path, Blob]:
+        """The return path and the content for some of the recipients."""
+
+
+class Lists(Protocol):
+    """Who knows the lists."""
+
+    async def take(self, name: str, entry: Entry, recipient: Recipient) -> Result:
+        """What mail to one of a list's addresses comes to: where it is done, with what it goes on as."""
+
+    async def copies(self, entry: Entry) -> Copies | None:
+        """How a list's copies are to look now; None where the entry isn't any, or its list is gone."""
 
 
 class Observer(Protocol):

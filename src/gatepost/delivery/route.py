@@ -31,6 +31,7 @@ __all__ = [
     "Route",
     "Routes",
     "Security",
+    "ToList",
     "called",
 ]
 
@@ -109,6 +110,13 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
+class ToList:
+    """To the members of a list, or whatever else one of its addresses stands for."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Relay:
     """To the next server by SMTP: `hosts` are tried in order. Credentials are used over TLS only. `introduce` is how
     it is told for whom a message is sent.
@@ -161,7 +169,7 @@ def called(hop: Hop, host: Host, turn: int) -> Hop:
     return replace(hop, calling=hop.pool.choose(host.name or str(host), turn), pool=None)
 
 
-Action = Maildir | Discard | Relay | Lmtp | Mx
+Action = Maildir | Discard | ToList | Relay | Lmtp | Mx
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,20 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from gatepost.delivery.attempt import Letter, OnProgress
+from gatepost.delivery.carrying import BUG, Carrier, Followed
 from gatepost.delivery.destinations import Destinations
-from gatepost.delivery.introducing import origin_in
 from gatepost.delivery.notice import Policy
-from gatepost.delivery.ports import Maildrop, NoMailbox, Observer
-from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Mx, Relay, Routes
+from gatepost.delivery.ports import Lists, Maildrop, Observer
+from gatepost.delivery.route import Routes
 from gatepost.delivery.schedule import Schedule
-from gatepost.delivery.settlement import Arrival, Result, Settlement, postpone, settle
+from gatepost.delivery.settlement import Result, Settlement, postpone, settle
 from gatepost.delivery.submission import Stage, Submission
-from gatepost.delivery.suspension import AGAIN_S, suspended
 from gatepost.delivery.ways import Ways
-from gatepost.model import Recipient, Reply
 from gatepost.store import Entry, Fate, Spool, SpoolError
-from gatepost.wire.smtp.client_events import Outcome, Phase
 
 log = logging.getLogger("gatepost.delivery")
 
@@ -40,13 +36,6 @@ _MANY = 50  # tasks in hand, while which places are given in portions: each look
 _GATHER_S = 0.005
 _SET_BACK_S = 60.0  # a clock that is set back by more makes what waits wait longer than it should
 _BUSY_S = 1.0  # how often it is looked whether reception is still busy
-_GIVING_UP = frozenset({Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.CONTENT, Phase.END_OF_DATA})
-_NO_ROUTE = Reply(451, "4.4.4", "no route takes mail for this recipient")
-_NO_MAILBOX = Reply(550, "5.1.1", "there is no such mailbox")
-_BUG = Reply(451, "4.3.0", "delivery failed inside; the log has the reason")
-
-
-Followed = Callable[[Entry, Sequence[Recipient]], OnProgress | None]
 """Who hears of the attempts for some of an entry's recipients."""
 
 
@@ -82,14 +71,13 @@ class Runner:
         is_reception_busy: Callable[[], bool] = lambda: False,
         followed: Followed = lambda entry, recipients: None,
         submission: Submission | None = None,
+        lists: Lists | None = None,
     ) -> None:
         """`routes` is asked for each entry, so that a reload counts at once. `clock` gives Unix time in seconds,
         `steady` seconds that nobody sets, `chance` a fraction between 0 and 1. The runner takes over
         `spool.on_commit` while it runs.
         """
         self._spool = spool
-        self._routes = routes
-        self._maildrop = maildrop
         self._destinations = destinations
         self._policy = policy
         self._observer = observer
@@ -103,8 +91,8 @@ class Runner:
         reserve = min(self._limits.in_hand, self._limits.while_busy) // _RESERVE
         self._ways = Ways(routes, destinations, reserve=reserve)
         self._is_reception_busy = is_reception_busy
-        self._followed = followed
         self._submission = submission
+        self._carrier = Carrier(routes, maildrop, destinations, policy, clock=clock, followed=followed, lists=lists)
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._is_full = False
@@ -205,7 +193,7 @@ class Runner:
         try:
             if self._submission is not None and (due := self._submission.begin(entry)):
                 entry, settlement = await self._ask(self._submission, due, entry)
-            results = await self._attempt(entry) if settlement is None else []
+            results = await self._carrier.attempt(entry) if settlement is None else []
         except BaseException:
             self._spool.release_lease(entry.id)
             self._over(entry)
@@ -229,7 +217,7 @@ class Runner:
             taken = await submission.take_up(entry, due, self._decide)
         except Exception:
             log.exception("asking plugins about %s has failed inside; it waits", entry.id)
-            later = [Result(recipient, Fate.LATER, _BUG, is_ours=True) for recipient in entry.envelope.recipients]
+            later = [Result(recipient, Fate.LATER, BUG, is_ours=True) for recipient in entry.envelope.recipients]
             return entry, postpone(later, now=self._clock(), schedule=self.schedule)
         return (entry, taken) if isinstance(taken, Settlement) else (taken, None)
 
@@ -238,10 +226,12 @@ class Runner:
         schedule = self.schedule
         try:
             schedule = schedule.for_entry(entry, self._destinations.allowances)
-            return settle(entry, results, now=now, chance=chance, schedule=schedule, policy=self._policy)
+            settlement = settle(entry, results, now=now, chance=chance, schedule=schedule, policy=self._policy)
         except Exception:
             log.exception("the settlement of %s has failed inside; it waits", entry.id)
-            return postpone(results, now=now, schedule=schedule)
+            settlement = postpone(results, now=now, schedule=schedule)
+        gone_on = [deposit for result in results for deposit in result.deposits]
+        return replace(settlement, deposits=(*gone_on, *settlement.deposits)) if gone_on else settlement
 
     def _put_off(self, entry: Entry, settlement: Settlement, rest_s: float) -> Settlement:
         """The next attempt when the destination may be called again, a little spread, and not behind the end."""
@@ -249,93 +239,6 @@ class Runner:
         end = entry.since + self.schedule.for_entry(entry, self._destinations.allowances).expire_s
         spread = self._chance() * min(_SPREAD * rest_s, _LONGEST_SPREAD_S)
         return replace(settlement, next_attempt=max(now, min(now + rest_s + spread, end)))
-
-    async def _attempt(self, entry: Entry) -> list[Result]:
-        suspensions = self._destinations.suspensions
-        if not suspensions:
-            return await self._attempt_for(entry, entry.envelope.recipients)
-        asked, results = [], []
-        for recipient in entry.envelope.recipients:
-            if (name := suspensions.covers((recipient.domain,))) is None:
-                asked.append(recipient)
-            else:
-                results.append(Result(recipient, Fate.LATER, suspended(name), None, is_ours=True, rest_s=AGAIN_S))
-        return results + (await self._attempt_for(entry, asked) if asked else [])
-
-    async def _attempt_for(self, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
-        groups: dict[Action | None, list[Recipient]] = {}
-        routes = self._routes()
-        for recipient in recipients:
-            route = routes.find(recipient.path, entry.envelope.sender, entry.authenticated)
-            groups.setdefault(None if route is None else route.action, []).append(recipient)
-        if len(groups) == 1:
-            [action] = groups
-            return await self._carry_out(action, entry, recipients)
-        async with asyncio.TaskGroup() as together:
-            tasks = [
-                together.create_task(self._carry_out(action, entry, recipients))
-                for action, recipients in groups.items()
-            ]
-        return [result for task in tasks for result in task.result()]
-
-    async def _carry_out(self, action: Action | None, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
-        try:
-            match action:
-                case None:
-                    return [Result(recipient, Fate.LATER, _NO_ROUTE, is_ours=True) for recipient in recipients]
-                case Discard():
-                    return [Result(recipient, Fate.DONE) for recipient in recipients]
-                case Maildir():
-                    if len(recipients) == 1:  # no task for what nearly every message has
-                        return [await self._drop(entry, recipients[0])]
-                    return await asyncio.gather(*(self._drop(entry, recipient) for recipient in recipients))
-                case Relay() | Lmtp() | Mx():
-                    return await self._send(action, entry, recipients)
-                case _:
-                    assert_never(action)
-        except Exception:  # a bug of ours must not lose mail, nor try it without end and pause
-            log.exception("the delivery of %s has failed inside", entry.id)
-            return [Result(recipient, Fate.LATER, _BUG, is_ours=True) for recipient in recipients]
-
-    async def _drop(self, entry: Entry, recipient: Recipient) -> Result:
-        try:
-            sender = entry.envelope.sender
-            await self._maildrop.deliver(entry.ticket, recipient, entry.content, sender=sender, fresh=entry.fresh)
-        except OSError as error:
-            reply = Reply(451, "4.2.0", f"the maildrop can't be written: {error.strerror or error}")
-            return Result(recipient, Fate.LATER, reply, is_ours=True)
-        except NoMailbox:
-            return Result(recipient, Fate.FAILED, _NO_MAILBOX, is_ours=True)
-        except Exception:
-            log.exception("the delivery of %s into the maildrop of %s has failed inside", entry.id, recipient)
-            return Result(recipient, Fate.LATER, _BUG, is_ours=True)
-        return Result(recipient, Fate.DONE)
-
-    async def _send(self, hop: Hop | Mx, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
-        letter = self._letter(hop, entry, recipients)
-        whose = entry.authenticated or entry.envelope.sender.domain
-        answers = await self._destinations.deliver(hop, letter, may_wait=True, whose=whose)
-        return [
-            Result(
-                answer.outcome.recipient,
-                _fate(answer.outcome),
-                answer.outcome.reply,
-                answer.host,
-                answer.outcome.is_ours,
-                answer.rest_s,
-                Arrival.at(hop, is_blind=answer.outcome.is_relayed_blind),
-            )
-            for answer in answers
-        ]
-
-    def _letter(self, hop: Hop | Mx, entry: Entry, recipients: Sequence[Recipient]) -> Letter:
-        origin = origin_in(entry.facts, entry.authenticated) if entry.facts else None
-        letter = Letter.of(entry.envelope, recipients, entry.content, origin=origin)
-        sender = self._policy.return_path(entry, hop, recipients, self._clock())
-        if sender is not letter.sender:
-            letter = replace(letter, sender=sender)
-        told = self._followed(entry, recipients)
-        return letter if told is None else replace(letter, on_progress=told)
 
     async def _settle(self, entry: Entry, settlement: Settlement, *, counted: bool = True) -> None:
         """Until it is durable: what was delivered must not be delivered again because a disk is full for a while."""
@@ -370,9 +273,9 @@ class Runner:
                     pass  # it was told when it was heard first
                 case Fate.LATER:
                     due = settlement.next_attempt or 0.0
-                    self._observer.deferred(entry, result.recipient, reply or _BUG, due, result.host)
+                    self._observer.deferred(entry, result.recipient, reply or BUG, due, result.host)
                 case Fate.FAILED:
-                    self._observer.bounced(entry, result.recipient, reply or _BUG, result.told, result.host)
+                    self._observer.bounced(entry, result.recipient, reply or BUG, result.told, result.host)
                 case _:
                     assert_never(result.fate)
         for deposit in settlement.deposits:
@@ -385,9 +288,3 @@ def _rest_s(results: Sequence[Result]) -> float | None:
     rests = [result.rest_s for result in results if result.fate is Fate.LATER]
     asked = [rest for rest in rests if rest is None]
     return None if asked or not rests else min(rest for rest in rests if rest is not None)
-
-
-def _fate(outcome: Outcome) -> Fate:
-    if outcome.reply.is_positive:
-        return Fate.DONE
-    return Fate.FAILED if outcome.reply.is_permanent and outcome.phase in _GIVING_UP else Fate.LATER

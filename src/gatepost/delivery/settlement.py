@@ -44,6 +44,8 @@ class Result:
     rest_s: float | None = None
     arrival: Arrival = Arrival.DELIVERED
     """Of a recipient that is done."""
+    deposits: tuple[Deposit, ...] = ()
+    """What its mail goes on as: committed in the very step in which it leaves."""
     told: str = ""
     """Who was told of a failure, for the observer."""
 

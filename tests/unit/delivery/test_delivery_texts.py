@@ -40,7 +40,8 @@ async def keeps(event):
 
 def relaying(house, peer):
     """The house, with a next server and sessions in which plugins are asked."""
-    house.runner._destinations = Destinations(Dialer("me.example", outbound=lambda: asked(house.plugins.around)))
+    destinations = Destinations(Dialer("me.example", outbound=lambda: asked(house.plugins.around)))
+    house.runner._destinations = house.runner._carrier._destinations = destinations
     house.routes.clear()
     house.route("*", Relay((peer.host,), Security.NONE))
     return house

@@ -104,6 +104,6 @@ async def test_return_paths_of_what_leaves() -> None:
 
 def manner(house: House, made: Manner) -> None:
     policy = house.runner._policy
-    house.runner._policy = Policy(
+    house.runner._policy = house.runner._carrier._policy = Policy(
         policy.hostname, policy.postmaster, policy.is_own, policy.new_ticket, manner=lambda: made
     )
