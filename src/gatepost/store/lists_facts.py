@@ -15,8 +15,8 @@ FromPolicy = Literal["as-is", "rewrite", "rewrite-if-dmarc"]
 Mode = Literal["mail", "nomail"]
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
-_LONGEST_LOCAL = 32
-"""What leaves room for `-bounces+MEMBER-SIGNATURE` within the 64 octets of a local part (rfc5321#4.5.3.1.1)."""
+_LONGEST_LOCAL = 26
+"""What leaves room for `-approve+TICKET-SIGNATURE` within the 64 octets of a local part (rfc5321#4.5.3.1.1)."""
 
 
 class ListError(Exception):
