@@ -163,6 +163,8 @@ def _target(route: Route) -> str:
     deliver = route.deliver
     where = str(deliver.socket) if deliver.socket else ", ".join(map(str, deliver.hosts))
     match deliver.by:
+        case "list":
+            return f"members of {deliver.name}"
         case "relay":
             return where
         case "lmtp":

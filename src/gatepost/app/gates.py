@@ -23,6 +23,7 @@ from gatepost.delivery.route import (
     Relay,
     Rotation,
     Security,
+    ToList,
 )
 from gatepost.delivery.route import Route as DeliveryRoute
 from gatepost.delivery.route import Routes as DeliveryRoutes
@@ -72,7 +73,7 @@ def gates(
         open_to = OpenTo.ANYONE if route.for_whom == "anyone" else OpenTo.AUTHENTICATED
         networks = () if isinstance(route.for_whom, str) else tuple(ip_network(str(net)) for net in route.for_whom)
         to = "" if over is None else ", ".join(map(str, hop(route).hosts))
-        made += [Gate(pattern, open_to, networks, exists, over, to, _senders(route)) for pattern in route.match]
+        made += [Gate(pattern, open_to, networks, exists, over, to, _senders(route)) for pattern in _patterns(route)]
     if not any(
         gate.match == "*" and gate.open_to is OpenTo.ANYONE and gate.exists is None and gate.senders is None
         for gate in made
@@ -89,7 +90,7 @@ def delivery_routes(settings: Settings) -> DeliveryRoutes:
     every domain is to be found by MX doesn't, since his is this one.
     """
     proxy = settings.delivery.proxy
-    routes = [DeliveryRoute(tuple(route.match), _action(route, proxy), _senders(route)) for route in settings.route]
+    routes = [DeliveryRoute(_patterns(route), _action(route, proxy), _senders(route)) for route in settings.route]
     by_mx = (at for at, route in enumerate(routes) if isinstance(route.action, Mx))
     routes.insert(next(by_mx, len(routes)), DeliveryRoute(tuple(_postmasters(settings)), Maildir()))
     return DeliveryRoutes(routes)
@@ -103,6 +104,15 @@ def hop(route: Route, proxy: ProxyUrl | None = None) -> Relay | Lmtp:
             f'the route for {", ".join(route.match)} has no next server to ask; deliver = "relay HOST:PORT"'
         )
     return action
+
+
+def _patterns(route: Route) -> tuple[str, ...]:
+    """Whom a route takes: what it says, and every address of its list."""
+    if route.deliver.by != "list":
+        return tuple(route.match)
+    from gatepost.lists.addressing import addresses  # noqa: PLC0415  whoever has no lists doesn't wait
+
+    return tuple(pattern for match in route.match for pattern in addresses(match))
 
 
 def _postmasters(settings: Settings) -> Iterable[str]:
@@ -151,6 +161,8 @@ def _action(route: Route, proxy: ProxyUrl | None) -> Action:
             return Maildir()
         case "discard":
             return Discard()
+        case "list":
+            return ToList(deliver.name or "")
         case "relay":
             return Relay(hosts, Security(deliver.tls), auth, calling, pool, identity, introduce)
         case "lmtp":

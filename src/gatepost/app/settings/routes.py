@@ -39,11 +39,11 @@ from gatepost.app.settings.units import (
 from gatepost.model import AddressError
 from gatepost.model.path import parse_domain
 from gatepost.model.senders import NULL
+from gatepost.store.lists_facts import ListError, check_address, check_name
 
 SMTP_PORT = 25
 LMTP_PORT = 24
-_WAYS = '"maildir", "mx", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", or "discard"'
-_LATER = {"list": "mailing lists aren't"}
+_WAYS = '"maildir", "mx", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", "list NAME", or "discard"'
 
 ForWhom = Literal["anyone", "authenticated"] | tuple[Network, ...]
 RecipientsFrom = Literal["users", "ask", "any"] | Path
@@ -116,9 +116,10 @@ class Deliver(Section):
     servers of each recipient's domain in the DNS.
     """
 
-    by: Literal["maildir", "mx", "relay", "lmtp", "discard"] = Field(
-        description="The way: maildir, mx, relay, lmtp or discard."
+    by: Literal["maildir", "mx", "relay", "lmtp", "list", "discard"] = Field(
+        description="The way: maildir, mx, relay, lmtp, list or discard."
     )
+    name: Text | None = Field(default=None, description="The mailing list, for list.")
     hosts: Annotated[
         tuple[Endpoint, ...],
         PlainValidator(_parse_hosts),
@@ -169,7 +170,7 @@ class Deliver(Section):
     )
 
     def __str__(self) -> str:
-        target = str(self.socket) if self.socket else ", ".join(map(str, self.hosts))
+        target = self.name or (str(self.socket) if self.socket else ", ".join(map(str, self.hosts)))
         return f"{self.by} {target}".strip()
 
     @model_validator(mode="before")
@@ -180,9 +181,11 @@ class Deliver(Section):
             return {"tls": "published", **value} if is_mx else value
         way, _, target = value.strip().partition(" ")
         target = target.strip()
-        if way in _LATER:
-            wrong(f"{_LATER[way]} in this version", mend=f"deliver = {_WAYS}")
         match way:
+            case "list" if target:
+                return {"by": way, "name": target}
+            case "list":
+                wrong('"list" doesn\'t say which one', mend='deliver = "list news"')
             case "maildir" | "discard" if not target:
                 return {"by": way}
             case "mx" if not target:
@@ -219,6 +222,8 @@ class Deliver(Section):
             )
         if not connects and (self.hosts or self.user):
             wrong(f'"{self.by}" connects to nothing', mend="remove hosts, user and password")
+        if (self.by == "list") != (self.name is not None):
+            wrong('"list" and a name belong together', mend='deliver = "list news"')
         if self.by != "mx" and self.port is not None:
             wrong("port is for mx", mend=f'hosts = ["10.0.0.5:{self.port}"]')
         if self.by != "mx" and self.allow_private:
@@ -271,13 +276,24 @@ def _check_from(patterns: tuple[str, ...]) -> None:
             wrong(f"{shown(pattern)} isn't a pattern of senders", at=("from", at), mend=mend)
 
 
+def _check_list(name: str, patterns: tuple[str, ...]) -> None:
+    if len(patterns) != 1 or "*" in patterns[0] or "@" not in patterns[0]:
+        example = f'match = "{name}@example.org"'
+        wrong("a list has one address, and its route takes mail for it", at=("match",), mend=example)
+    try:
+        check_name(name)
+        check_address(patterns[0])
+    except ListError as error:
+        wrong(str(error), mend='deliver = "list news"')
+
+
 class Route(Section):
     """Mail for the recipients that `match`; the first route that matches wins."""
 
     match: Texts = Field(description='Patterns of recipients, such as "*@example.org"; `*` stands for any characters.')
     deliver: Deliver = Field(
-        description='"maildir", "mx", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", "discard", or a table as '
-        "below."
+        description='"maildir", "mx", "relay HOST:PORT", "lmtp HOST:PORT", "lmtp /path", "list NAME", "discard", or a '
+        "table as below."
     )
     senders: Texts = Field(
         default=(),
@@ -299,7 +315,9 @@ class Route(Section):
     )
     recipients: Annotated[
         RecipientsFrom,
-        Filled('"users" for maildir, "ask" for relay and lmtp; "any" for mx, discard and where every domain matches'),
+        Filled(
+            '"users" for maildir, "ask" for relay and lmtp; "any" for mx, list, discard and where every domain matches'
+        ),
         PlainValidator(_parse_recipients),
         Kind("users, ask, any, or file:PATH", _show_recipients),
         PlainSerializer(_show_recipients),
@@ -316,6 +334,8 @@ class Route(Section):
     @model_validator(mode="after")
     def _is_whole(self) -> Route:
         _check_from(self.senders)
+        if self.deliver.by == "list":
+            _check_list(self.deliver.name or "", self.match)
         return self
 
     @property
@@ -338,7 +358,7 @@ class Route(Section):
             filled["for"] = "authenticated"
         if "recipients" not in filled:
             filled["recipients"] = (
-                "any" if wide or by in {"mx", "discard"} else {"relay": "ask", "lmtp": "ask"}.get(by, "users")
+                "any" if wide or by in {"mx", "discard", "list"} else {"relay": "ask", "lmtp": "ask"}.get(by, "users")
             )
         return filled
 
