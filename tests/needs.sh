@@ -8,7 +8,7 @@ PATH="$PATH:/usr/sbin:/sbin:/usr/lib/wine:$own"
 missing() {
     for each in swaks:swaks,libnet-ssleay-perl curl:curl strace:strace smtp-source:postfix smtp-sink:postfix \
         unbound:unbound cc:gcc,libc6-dev g++:g++ x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64 i686-w64-mingw32-gcc:gcc-mingw-w64-i686 \
-        wine64:wine64 opendkim:opendkim dovecot:dovecot-core,dovecot-pop3d \
+        wine64:wine64 opendkim:opendkim dovecot:dovecot-core,dovecot-pop3d fetchmail:fetchmail getmail:getmail6 mpop:mpop mutt:mutt \
         exim4:libidn12,libgnutls-dane0,libdb5.3,libnsl2; do
         command -v "${each%%:*}" >/dev/null 2>&1 || echo "$each"
     done
