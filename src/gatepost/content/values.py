@@ -22,6 +22,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _ENCODED = re.compile(r"=\?([^?\s]{1,40})\?([bq])\?([^?\r\n]{0,1000})\?=", re.IGNORECASE)  # rfc2047#2, with blanks
 _WORD = re.compile(r"[ \t]*[^ \t]+")
 _PHRASE_WORD = re.compile(r'[ \t]*(?:"(?:[^"\\]|\\.)*+"?|<[^<>]*+>?|[,;:]|[^ \t",;:<]+)')
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+", re.ASCII)
+_SPECIAL = re.compile(r'["\\]')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 ADDRESS_FIELDS = frozenset(
     ["from", "to", "cc", "bcc", "reply-to", "sender"]
@@ -104,6 +106,16 @@ def decode_charset(octets: bytes, charset: str) -> str:
     if charset not in _CHARSETS:
         charset = "latin-1"
     return octets.decode(charset, "replace")
+
+
+def phrase(text: str) -> str:
+    """A name as it may stand before an address or an id, in ASCII: as it is, quoted, or as encoded words (RFC 5322
+    §3.2.5, RFC 2047 §5 (3)).
+    """
+    text = " ".join(safe(text).split())
+    if not text.isascii() or "=?" in text:  # within quotes some readers decode it too
+        return "".join(_encode_run(text))
+    return text if _ATOMS.fullmatch(text) else '"' + _SPECIAL.sub(r"\\\g<0>", text) + '"'
 
 
 def _decode_word(charset: str, encoding: str, text: str) -> bytes | None:
