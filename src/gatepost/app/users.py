@@ -7,7 +7,7 @@ import time
 from pathlib import Path as File
 
 from gatepost.app.settings.root import Settings
-from gatepost.app.settings.root import User as UserSettings
+from gatepost.app.settings.users import User as UserSettings
 from gatepost.store.passwords import Passwords
 from gatepost.store.registry import Registry
 from gatepost.store.users import Accounts, Source, StaticUsers, User

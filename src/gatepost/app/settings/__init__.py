@@ -15,26 +15,29 @@ if TYPE_CHECKING:
     from gatepost.app.settings.loading import Check, load
     from gatepost.app.settings.plugins import Binding, Plugin
     from gatepost.app.settings.problems import Finding, KeyPath, Problem, SettingsError
-    from gatepost.app.settings.root import Listener, Settings, User
+    from gatepost.app.settings.root import Listener, Settings
     from gatepost.app.settings.routes import Deliver, Route
     from gatepost.app.settings.sections import Delivery, Limits, Log, Smtp, Spool, Trace
     from gatepost.app.settings.tls import Certificate, TlsSettings
     from gatepost.app.settings.units import Endpoint, Network, Secret
+    from gatepost.app.settings.users import Alias, User, Users
 
 _HOMES = {
     "display": ("describe", "schema", "show"),
     "loading": ("Check", "load"),
     "plugins": ("Binding", "Plugin"),
     "problems": ("Finding", "KeyPath", "Problem", "SettingsError"),
-    "root": ("Listener", "Settings", "User"),
+    "root": ("Listener", "Settings"),
     "routes": ("Deliver", "Route"),
     "sections": ("Delivery", "Limits", "Log", "Smtp", "Spool", "Trace"),
     "tls": ("Certificate", "TlsSettings"),
     "units": ("Endpoint", "Network", "Secret"),
+    "users": ("Alias", "User", "Users"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Alias",
     "Binding",
     "Certificate",
     "Check",
@@ -58,6 +61,7 @@ __all__ = [
     "TlsSettings",
     "Trace",
     "User",
+    "Users",
     "describe",
     "load",
     "schema",

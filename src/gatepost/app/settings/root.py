@@ -28,7 +28,6 @@ from gatepost.app.settings.units import (
     AnyPath,
     Filled,
     Kind,
-    SecretText,
     Switch,
     Text,
     Texts,
@@ -38,6 +37,7 @@ from gatepost.app.settings.units import (
     shown,
     wrong,
 )
+from gatepost.app.settings.users import Alias, User, Users
 from gatepost.model import AddressError
 from gatepost.model.path import parse_domain
 
@@ -100,20 +100,6 @@ class Listener(Section):
         return value
 
 
-class User(Section):
-    """Somebody who has a maildrop and may authenticate."""
-
-    name: Text = Field(description="The full address, which is the login name too.")
-    password: SecretText | None = Field(
-        default=None, description="The argon2 hash; without one the user can't authenticate."
-    )
-    scram: SecretText | None = Field(
-        default=None, description="The SCRAM-SHA-256 keys; `gatepost user add` makes both."
-    )
-    aliases: Texts = Field(default=(), description="Further addresses whose mail goes to the same maildrop.")
-    send_as: Texts = Field(default=(), description="Further addresses, or patterns of them, that the user may send as.")
-
-
 def _parse_workers(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -165,6 +151,10 @@ class Settings(Section):
     spool: Spool = Field(default=Spool(), description="Where accepted mail rests.")
     user: tuple[User, ...] = Field(
         default=(), description="One table for each user; others are kept by `gatepost user`."
+    )
+    users: Users = Field(default=Users(), description="What concerns all users, and which addresses lead to them.")
+    alias: tuple[Alias, ...] = Field(
+        default=(), description="One table for each address whose mail goes to others, here or elsewhere."
     )
     plugin: tuple[Plugin, ...] = Field(
         default=(), description="One table for each plugin, asked by priority, then in this order."
