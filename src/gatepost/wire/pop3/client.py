@@ -1,0 +1,406 @@
+"""The client's side of POP3: one connection, no input or output of its own.
+
+Strategy: every command said leaves behind what is waited for, and what the server says is read as the answer to the
+first of them: a line, a listing, or a message. What nobody waits for, and what comes in the clear before TLS can have
+begun, breaks the session. Where the server takes it (PIPELINING, RFC 2449 §6.6) commands go out ahead, a bounded
+number. A listing is bounded in lines and octets, a line in octets; a message isn't: it goes through in pieces, and
+whoever takes them says when it is too much.
+
+The caller moves the octets: `receive()` what came, `next_event()` until NEED_DATA, write `data_to_send()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections import deque
+from typing import Final, Literal
+
+from gatepost.wire.input import Input
+from gatepost.wire.pop3.client_content import Incoming
+from gatepost.wire.pop3.client_events import (
+    NEED_DATA,
+    NO_CAPABILITIES,
+    Answered,
+    Capabilities,
+    Challenge,
+    Closed,
+    Complete,
+    Event,
+    Names,
+    Needs,
+    Piece,
+    ProtocolError,
+    Sizes,
+)
+from gatepost.wire.pop3.client_replies import (
+    capabilities,
+    challenge,
+    name_entry,
+    parse,
+    shown,
+    size_entry,
+    timestamp,
+    without_end,
+)
+from gatepost.wire.pop3.client_states import AFTER, CONTENTS, LEGAL, LISTINGS, Ask, State
+
+MAX_COMMAND: Final = 255  # octets with CRLF, rfc2449#4
+MAX_ANSWER: Final = 4096  # octets of a line that are read; rfc2449#4 has 512
+MAX_CHALLENGE: Final = 12_288  # octets of a challenge's line
+MAX_ENTRIES: Final = 1_000_000  # of a listing
+MAX_LISTING: Final = 96 * 1024 * 1024  # octets of a listing
+MAX_PIPELINED: Final = 100  # commands under way at once, so that neither side's buffers fill up
+_BATCH = 1000  # entries of one event
+
+_Waiting = tuple[Ask, int]
+
+
+class Client:
+    """One connection's client machine. Invariant: one Answered for each command, in their order, until the session is
+    over; after Closed, ProtocolError and the answer to QUIT nothing is told or sent.
+
+    What the caller may do when stands in `client_states.LEGAL`; anything else raises RuntimeError, and a text that
+    can't be said in one line ValueError.
+    """
+
+    __slots__ = (
+        "_content",
+        "_entries",
+        "_events",
+        "_initial",
+        "_input",
+        "_lines",
+        "_octets",
+        "_out",
+        "_queue",
+        "_reading",
+        "_waiting",
+        "capabilities",
+        "state",
+        "timestamp",
+    )
+
+    def __init__(self) -> None:
+        self.state = State.GREETING
+        self.capabilities: Capabilities = NO_CAPABILITIES
+        """What the server can do as far as CAPA told it; forgotten with TLS (RFC 2595 §4)."""
+        self.timestamp = ""
+        """What APOP can be said with; "" where the greeting had none. TLS leaves it: the server has no other."""
+        self._input = Input()
+        self._events: deque[Event] = deque()
+        self._out: list[bytes] = []
+        self._queue: deque[tuple[bytes, _Waiting]] = deque()  # not said yet
+        self._waiting: deque[_Waiting] = deque([(Ask.GREETING, 0)])
+        self._reading = False  # the first one's answer goes on after its line
+        self._content: Incoming | None = None
+        self._lines: list[bytes] = []
+        self._entries = 0
+        self._octets = 0
+        self._initial: bytes | None = None  # waits for an empty challenge
+
+    # Octets and events
+
+    def receive(self, data: bytes) -> None:
+        """Octets from the server, cut anywhere; b"" is the end of its stream."""
+        self._input.receive(data)
+
+    def next_event(self) -> Event | Literal[Needs.DATA]:
+        """The next event, or NEED_DATA."""
+        while not self._events:
+            if self.state is State.CLOSED or not self._read():
+                return NEED_DATA
+        return self._events.popleft()
+
+    def data_to_send(self) -> bytes:
+        """What is to be written now; b"" if nothing is. To be asked after each event and each call."""
+        if not self._out:
+            return b""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer is due."""
+        return bool(self._waiting)
+
+    @property
+    def buffered(self) -> int:
+        """Octets received and not used yet."""
+        return len(self._input)
+
+    # What the caller does
+
+    def capa(self) -> None:
+        """What can the server do? Where it has no CAPA, the answer is negative."""
+        self._say(Ask.CAPA)
+
+    def start_tls(self) -> None:
+        """STLS; after a positive answer the handshake, then `tls_started`."""
+        self._say(Ask.STLS)
+
+    def tls_started(self) -> None:
+        """The handshake is done. What the server said of itself in the clear is forgotten."""
+        self._check(Ask.HANDSHAKE)
+        if len(self._input):
+            self._break("octets in the clear after STLS")
+            return
+        self.capabilities = NO_CAPABILITIES
+        self.state = State.AUTHORIZATION
+
+    def user(self, name: str) -> None:
+        """USER; after a positive answer `password` is due."""
+        self._say(Ask.USER, name)
+
+    def password(self, password: str) -> None:
+        """PASS, which is said as it is."""
+        self._say(Ask.PASS, password)
+
+    def apop(self, name: str, password: str) -> None:
+        """APOP; only where there is a `timestamp` (RuntimeError)."""
+        if not self.timestamp:
+            raise RuntimeError("the greeting had no timestamp")
+        digest = hashlib.md5((self.timestamp + password).encode(), usedforsecurity=False).hexdigest()
+        self._say(Ask.APOP, f"{name} {digest}")
+
+    def auth(self, mechanism: str, initial: bytes | None = None) -> None:
+        """AUTH; a Challenge may follow. `initial` is said with it if there is room, and the server known to be new
+        enough to have told its mechanisms; else in answer to an empty challenge.
+        """
+        line = mechanism
+        self._initial = initial
+        if initial is not None and "SASL" in self.capabilities:
+            written = b64encode(initial).decode() or "="  # rfc5034#4
+            if len(f"AUTH {mechanism} {written}\r\n") <= MAX_COMMAND:
+                line, self._initial = f"{mechanism} {written}", None
+        self._say(Ask.AUTH, line)
+
+    def respond(self, data: bytes) -> None:
+        """Answer a Challenge."""
+        self._check(Ask.RESPONSE)
+        self._answer_challenge(b64encode(data))
+
+    def cancel(self) -> None:
+        """Answer a Challenge with the end of the exchange; the server's word on it is negative."""
+        self._check(Ask.RESPONSE)
+        self._answer_challenge(b"*")
+
+    def stat(self) -> None:
+        """STAT: how many messages, and octets, are in the text of the answer."""
+        self._say(Ask.STAT)
+
+    def sizes(self) -> None:
+        """LIST: Sizes, then Complete, after a positive answer."""
+        self._say(Ask.LIST)
+
+    def names(self) -> None:
+        """UIDL: Names, then Complete, after a positive answer."""
+        self._say(Ask.UIDL)
+
+    def top(self, number: int, lines: int = 0) -> None:
+        """TOP: Pieces, then Complete, after a positive answer."""
+        self._say(Ask.TOP, f"{number} {lines}", number)
+
+    def retrieve(self, number: int) -> None:
+        """RETR: Pieces, then Complete, after a positive answer."""
+        self._say(Ask.RETR, str(number), number)
+
+    def delete(self, number: int) -> None:
+        """DELE: marks it. It is gone when QUIT has been answered positively."""
+        self._say(Ask.DELE, str(number), number)
+
+    def reset(self) -> None:
+        """RSET: nothing is marked any more."""
+        self._say(Ask.RSET)
+
+    def noop(self) -> None:
+        """NOOP."""
+        self._say(Ask.NOOP)
+
+    def quit(self) -> None:
+        """QUIT, after everything said before."""
+        self._say(Ask.QUIT)
+        if self.state is not State.CLOSED:
+            self.state = State.QUITTING
+
+    # Saying
+
+    def _check(self, ask: Ask) -> None:
+        is_busy = self._waiting and self.state not in (State.TRANSACTION, State.SASL)
+        if is_busy or ask not in LEGAL[self.state]:
+            due = f", {self._waiting[0][0].value} being answered" if self._waiting else ""
+            raise RuntimeError(f"{ask.name} isn't possible now ({self.state.value}{due})")
+
+    def _say(self, ask: Ask, argument: str = "", number: int = 0) -> None:
+        self._check(ask)
+        if set(argument) & {"\r", "\n", "\0"}:
+            raise ValueError("what is said to a server holds no CR, LF or NUL")
+        line = f"{ask.value} {argument}".encode() if argument else ask.value.encode()
+        if not self._waiting and len(self._input):
+            self._hear_unasked()
+            return
+        self._queue.append((line + b"\r\n", (ask, number)))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Say what may be said by now."""
+        most = MAX_PIPELINED if "PIPELINING" in self.capabilities else 1
+        while self._queue and len(self._waiting) < most:
+            line, waiting = self._queue.popleft()
+            self._out.append(line)
+            self._waiting.append(waiting)
+
+    def _answer_challenge(self, written: bytes) -> None:
+        self.state = State.AUTHORIZATION
+        self._out.append(written + b"\r\n")
+
+    # Hearing
+
+    def _read(self) -> bool:
+        """Go on with the input; false if more is needed."""
+        if not self._waiting:
+            return bool(len(self._input) or self._input.ended) and self._hear_unasked()
+        if self._content is not None:
+            return self._read_content(self._content) or self._at_end()
+        ask = self._waiting[0][0]
+        if self._reading:
+            return self._read_listing(ask) or self._at_end()
+        line = self._input.line(MAX_CHALLENGE if ask is Ask.AUTH else MAX_ANSWER)
+        return self._at_end() if line is None else self._hear(line, *self._waiting[0])
+
+    def _at_end(self) -> bool:
+        if self._input.ended:
+            self._end(Closed())
+        return self._input.ended
+
+    def _hear(self, line: bytes, ask: Ask, number: int) -> bool:
+        is_bare = line.endswith(b"\n") and not line.endswith(b"\r\n")
+        line = without_end(line)
+        reply = parse(line)
+        if reply is None:
+            if ask is Ask.AUTH and (data := challenge(line)) is not None:
+                return self._hear_challenge(data)
+            return self._break(f"not an answer: {shown(line[:40])!r}")
+        if ask is Ask.STLS and reply.is_positive and len(self._input):
+            return self._break("octets in the clear after STLS")  # meant to be taken for what was said under TLS
+        if ask is Ask.GREETING and reply.is_positive:
+            self.timestamp = timestamp(reply)
+        self._initial = None
+        self._events.append(Answered(ask, reply, number))
+        if self.state is not State.QUITTING or ask is Ask.QUIT:
+            self.state = AFTER.get((ask, reply.is_positive), self.state)
+        self._reading = reply.is_positive and (ask in LISTINGS or ask in CONTENTS)
+        if self._reading:
+            self._entries = self._octets = 0
+            self._lines = []
+            self._content = Incoming(is_bare=is_bare) if ask in CONTENTS else None
+        else:
+            self._through()
+        return True
+
+    def _hear_challenge(self, data: bytes) -> bool:
+        self.state = State.SASL
+        if self._initial is not None and not data:
+            initial, self._initial = self._initial, None
+            self.respond(initial)
+        else:
+            self._events.append(Challenge(data))
+        return True
+
+    def _read_content(self, content: Incoming) -> bool:
+        """The next piece of a message; false if more is needed."""
+        data = self._input.everything()
+        if not data:
+            return False
+        text, rest = content.feed(data)
+        if text:
+            self._events.append(Piece(text))
+        if rest is not None:
+            if rest:
+                self._input.give_back(rest)
+            self._content = None
+            self._finish()
+        return True
+
+    def _read_listing(self, ask: Ask) -> bool:
+        """The next lines of a listing, or its end; false if more is needed."""
+        lines: list[bytes] = []
+        is_whole = False
+        while len(lines) < _BATCH and (line := self._input.line(MAX_ANSWER)) is not None:
+            self._octets += len(line)
+            if len(line) > MAX_ANSWER or self._octets > MAX_LISTING or self._entries > MAX_ENTRIES:
+                return self._break(f"a listing without end in answer to {ask.value}")
+            line = without_end(line)
+            if line == b".":
+                is_whole = True
+                break
+            self._entries += 1
+            lines.append(line.removeprefix(b"."))  # rfc1939#3
+        if lines and (wrong := self._list_lines(ask, lines)):
+            return self._break(f"in answer to {ask.value}: {wrong}")
+        if is_whole:
+            if ask is Ask.CAPA:
+                self.capabilities, self._lines = capabilities(self._lines), []
+            self._finish()
+        return bool(lines) or is_whole
+
+    def _list_lines(self, ask: Ask, lines: list[bytes]) -> str:
+        """What the lines of a listing say; "" or what is wrong with them."""
+        if ask is Ask.CAPA:
+            self._lines += lines
+            return "a listing without end" if len(self._lines) > _BATCH else ""
+        sizes, names = [], []
+        for line in lines:
+            if ask is Ask.LIST and (size := size_entry(line)) is not None:
+                sizes.append(size)
+            elif ask is Ask.UIDL and (name := name_entry(line)) is not None:
+                names.append(name)
+            else:
+                return f"{shown(line[:40])!r} is no entry"
+        self._events.append(Sizes(tuple(sizes)) if ask is Ask.LIST else Names(tuple(names)))
+        return ""
+
+    def _finish(self) -> None:
+        self._events.append(Complete(*self._waiting[0]))
+        self._through()
+
+    def _through(self) -> None:
+        """The first answer is whole."""
+        self._reading = False
+        self._waiting.popleft()
+        if self.state is State.CLOSED:
+            self._forget()
+        else:
+            self._go_on()
+
+    # Ending
+
+    def _hear_unasked(self) -> bool:
+        """What nobody waits for: a server that has had enough says so and goes (rfc1939#3); all else is a lie."""
+        line = self._input.line(MAX_ANSWER)
+        if line is None and not len(self._input) and self._input.ended:
+            self._end(Closed())
+            return True
+        reply = None if line is None else parse(without_end(line))
+        if reply is None or reply.is_positive:
+            return self._break("it speaks without being asked")
+        self._end(Closed(reply))
+        return True
+
+    def _break(self, text: str) -> bool:
+        self._end(ProtocolError(text))
+        return True
+
+    def _end(self, event: Event) -> None:
+        self._events.append(event)
+        self.state = State.CLOSED
+        self._forget()
+
+    def _forget(self) -> None:
+        self._input.discard()
+        self._queue.clear()
+        self._waiting.clear()
+        self._out.clear()
+        self._content = None
+        self._initial = None
