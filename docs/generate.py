@@ -51,6 +51,7 @@ TITLES = {
     2045: "MIME, part one: format of message bodies",
     2046: "MIME, part two: media types",
     2047: "MIME, part three: non-ASCII text in headers",
+    2195: "IMAP/POP AUTHorize: CRAM-MD5",
     2231: "MIME parameter values and encoded words: character sets, languages, continuations",
     2308: "Negative caching of DNS queries",
     2449: "POP3: extension mechanism",

@@ -1,8 +1,10 @@
 """Passwords: kept as argon2id hashes with SCRAM keys beside them, checked without ever becoming a way to stop a server.
 
+Secrets that other programs have made (`secret_schemes`) are checked as they are.
+
 A check costs tens of milliseconds and megabytes on purpose, so two threads do it, a bounded number of questions waits,
 and a right answer is remembered for a short while under a key that dies with the process. An unknown user costs the
-same check against a hash of nothing.
+same check against a secret that stands in.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import unicodedata
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import argon2
@@ -24,6 +26,7 @@ _REMEMBERED = 1024
 _REMEMBERED_S = 60.0
 _ITERATIONS = 15_000  # rfc7677#4 asks for 4096 and more; clients pay this at every login
 _SCHEME = "SCRAM-SHA-256"
+_BRACED = f"{{{_SCHEME}}}"  # as Dovecot begins such a secret
 
 
 class UsersBusy(Exception):
@@ -69,6 +72,8 @@ class Secrets:
 
     hash: str
     scram: str
+    plain: str | None = None
+    """The password itself, where it was asked for to keep it."""
 
 
 class Passwords:
@@ -93,14 +98,20 @@ class Passwords:
         self._right: dict[bytes, float] = {}
         self._nobody: str | None = None
 
-    async def make(self, password: str) -> Secrets:
-        """The secrets of a new password. Raises ValueError if it is empty or SASLprep forbids it."""
+    async def make(self, password: str, *, keep_plain: bool = False) -> Secrets:
+        """The secrets of a new password. Raises ValueError if it is empty or SASLprep forbids it.
+
+        `keep_plain`: the password itself is one of them, which CRAM-MD5 and APOP need.
+        """
         if not password:
             raise ValueError("an empty password protects nothing")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._make, password)
+        made = await asyncio.get_running_loop().run_in_executor(self._pool, self._make, password)
+        return replace(made, plain=password) if keep_plain else made
 
-    async def check(self, hash: str | None, password: str) -> bool:
-        """Whether a hash is this password's; None takes as long as a wrong password. Raises UsersBusy."""
+    async def check(self, hash: str | None, password: str, *, stand_in: str | None = None) -> bool:
+        """Whether a secret is this password's. None, for who has none, takes as long as a wrong password against
+        `stand_in`, or without one against an argon2id hash of ours. Raises UsersBusy.
+        """
         mark = blake2b(f"{hash}\0{password}".encode("utf-8", "surrogatepass"), key=self._key, digest_size=32).digest()
         now = self._clock()
         if self._right.get(mark, 0.0) > now:
@@ -108,7 +119,7 @@ class Passwords:
         if self._waiting >= _WAITING:
             raise UsersBusy("too many passwords are being checked")
         self._waiting += 1
-        job = asyncio.get_running_loop().run_in_executor(self._pool, self._check, hash, password)
+        job = asyncio.get_running_loop().run_in_executor(self._pool, self._check, hash, password, stand_in)
         job.add_done_callback(self._ended)
         is_right = await asyncio.shield(job)
         if is_right:
@@ -119,10 +130,15 @@ class Passwords:
         """Wait for checks under way."""
         await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
 
-    def made_up_keys(self, secret: bytes, name: str) -> ScramKeys:
-        """Keys for a user who doesn't exist: the same at each asking, and no password fits them."""
+    def made_up_keys(self, secret: bytes, name: str, *, like: str | None = None) -> ScramKeys:
+        """Keys for a user who doesn't exist: the same at each asking, and no password fits them. `like` is a secret
+        that most users have one of the kind of: by what keys ask of a client nobody is told apart.
+        """
+        iterations = self._iterations
+        if like is not None and like.upper().startswith(_BRACED):
+            iterations = int(like[len(_BRACED) :].partition(",")[0])
         drawn = hmac.digest(secret, name.encode("utf-8", "surrogatepass"), "sha512")
-        return ScramKeys(drawn[:16], self._iterations, drawn[:32], drawn[32:])
+        return ScramKeys(drawn[:16], iterations, drawn[:32], drawn[32:])
 
     def _ended(self, _: object) -> None:
         self._waiting -= 1
@@ -143,16 +159,24 @@ class Passwords:
             raise ValueError(f"this can't be a password: {error}") from error
         return Secrets(self._hasher.hash(_prepared(password)), str(ScramKeys(salt, iterations, stored, server)))
 
-    def _check(self, hash: str | None, password: str) -> bool:
+    def _check(self, hash: str | None, password: str, stand_in: str | None) -> bool:
         if self._nobody is None:
             self._nobody = self._hasher.hash(self._entropy(16))
+        fits = self._fits(hash or stand_in or self._nobody, _prepared(password))
+        return fits and bool(hash)
+
+    def _fits(self, secret: str, password: bytes) -> bool:
+        if not secret.startswith("$argon2"):
+            from gatepost.store.secret_schemes import SecretError, parse  # noqa: PLC0415  only who has such secrets
+
+            try:
+                return parse(secret).fits(password)
+            except SecretError:
+                return False
         try:
-            self._hasher.verify(hash or self._nobody, _prepared(password))
-        except (argon2.exceptions.VerifyMismatchError, argon2.exceptions.InvalidHashError):
+            return self._hasher.verify(secret, password)
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
-        except argon2.exceptions.VerificationError:
-            return False
-        return hash is not None
 
 
 def _prepared(password: str) -> bytes:

@@ -15,6 +15,7 @@ import msgspec
 
 from gatepost.store.passwords import Secrets
 from gatepost.store.shared import open_shared
+from gatepost.store.stand_ins import StandIn
 from gatepost.store.users import User, folded
 
 _SCHEMA = """
@@ -50,6 +51,7 @@ class Registry:
             path.chmod(0o600)
             self._ask("INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)", entropy(32))
             self.secret: bytes = self._ask("SELECT value FROM secret")[0][0]
+            self._counted: tuple[int, int] = (-1, 0)  # the version that was counted, and how many users it has
         except BaseException:
             self._connection.close(True)
             raise
@@ -63,12 +65,22 @@ class Registry:
         """Every user by name; raises RegistryError."""
         return [_decoder.decode(facts) for (facts,) in self._ask("SELECT facts FROM user ORDER BY name")]
 
+    @property
+    def stand_in(self) -> StandIn:
+        """All secrets here are the house's own; raises RegistryError."""
+        [(version,)] = self._ask("PRAGMA data_version")  # which another connection's change makes another
+        if self._counted[0] != version:
+            self._counted = (version, self._ask("SELECT count(*) FROM user")[0][0])
+        return StandIn(self._counted[1])
+
     def add(
         self, name: str, secrets: Secrets | None = None, *, aliases: Sequence[str] = (), send_as: Sequence[str] = ()
     ) -> User:
         """A new user, who can't log in without secrets; RegistryError if an address is somebody's already."""
         user = User(name, aliases=tuple(aliases), send_as=tuple(send_as))
-        user = user if secrets is None else replace(user, password=secrets.hash, scram=secrets.scram)
+        user = (
+            user if secrets is None else replace(user, password=secrets.hash, scram=secrets.scram, plain=secrets.plain)
+        )
         self._change([("INSERT INTO user VALUES (?, ?)", (folded(name), _encode(user))), *_addresses(user)])
         return user
 
@@ -78,7 +90,7 @@ class Registry:
 
     def set_password(self, name: str, secrets: Secrets) -> None:
         """Another password; raises UnknownUser."""
-        self._replace(replace(self._user(name), password=secrets.hash, scram=secrets.scram))
+        self._replace(replace(self._user(name), password=secrets.hash, scram=secrets.scram, plain=secrets.plain))
 
     def set_aliases(self, name: str, aliases: Sequence[str]) -> None:
         """Other aliases; raises UnknownUser, RegistryError if one is somebody's already."""
@@ -108,6 +120,7 @@ class Registry:
         )
 
     def _change(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
+        self._counted = (-1, 0)
         try:
             with self._connection:
                 for sql, values in statements:

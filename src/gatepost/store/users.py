@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
 
 from gatepost.model import Path, glob_matches
 from gatepost.store.passwords import Passwords, ScramKeys
+from gatepost.store.stand_ins import StandIn, StandIns
 
 
 @dataclass(frozen=True, slots=True)
 class User:
     """One user. `name` is the address and the login name; without a password nobody can log in as this user.
 
-    `scram` is kept as ScramKeys writes it; `send_as` may hold patterns.
+    `password` is a secret of any scheme that is known, `scram` is kept as ScramKeys writes it, `plain` is the password
+    itself where somebody has asked for that; `send_as` may hold patterns. `extra` is what else a file says of the user,
+    by name.
     """
 
     name: str
@@ -24,6 +27,8 @@ class User:
     scram: str | None = None
     aliases: tuple[str, ...] = ()
     send_as: tuple[str, ...] = ()
+    plain: str | None = field(default=None, repr=False)
+    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class Users(Protocol):
@@ -33,6 +38,10 @@ class Users(Protocol):
     def can_scram(self) -> bool:
         """Whether every user who has a password has SCRAM keys, so that the mechanism may be offered."""
 
+    @property
+    def can_prove(self) -> bool:
+        """Whether any user's password is kept in the clear, so that CRAM-MD5 and APOP can work."""
+
     async def verify(self, name: str, password: str) -> str | None:
         """The user's name as it is kept, or None, after the same time for a wrong name as for a wrong password.
 
@@ -41,6 +50,11 @@ class Users(Protocol):
 
     async def scram_keys(self, name: str) -> ScramKeys | None:
         """A user's SCRAM keys; made-up ones for an unknown user, None for one who has none."""
+
+    async def prove(self, name: str, fits: Callable[[str], bool]) -> str | None:
+        """The user's name as it is kept, if a proof fits the password, which has to be kept in the clear; `fits` is
+        asked once, whoever it is.
+        """
 
     async def exists(self, address: Path | str) -> bool:
         """Whether an address is a user's, by name or alias."""
@@ -69,6 +83,10 @@ class Source(Protocol):
     def secret(self) -> bytes:
         """What made-up SCRAM keys are derived from: the same until the users change, and known to nobody else."""
 
+    @property
+    def stand_in(self) -> StandIn:
+        """The kind of secret that most of these users have."""
+
     def close(self) -> None: ...
 
 
@@ -79,12 +97,15 @@ class StaticUsers:
         """Raises ValueError if an address is given twice, or SCRAM keys aren't any."""
         self._users = tuple(users)
         self._by_address: dict[str, User] = {}
+        stand_ins = StandIns()
         for user in self._users:
+            stand_ins.count(user.password)
             if user.scram is not None:
                 ScramKeys.parse(user.scram)
             for address in (user.name, *user.aliases):
                 if self._by_address.setdefault(folded(address), user) is not user:
                     raise ValueError(f"{address} belongs to two users")
+        self.stand_in = stand_ins.usual()
         self.secret = blake2b(repr(self._users).encode("utf-8", "surrogatepass")).digest()
 
     def find(self, address: str) -> User | None:
@@ -110,14 +131,26 @@ class Accounts:
 
     async def verify(self, name: str, password: str) -> str | None:
         user = self._find(name)
-        is_right = await self._passwords.check(None if user is None else user.password, password)
+        kept = None if user is None else user.password
+        stand_in = None if kept is not None else self._stand_in()
+        is_right = await self._passwords.check(kept, password, stand_in=stand_in)
         return user.name if user is not None and is_right else None
+
+    @property
+    def can_prove(self) -> bool:
+        return any(user.plain is not None for source in self._sources for user in source.all())
+
+    async def prove(self, name: str, fits: Callable[[str], bool]) -> str | None:
+        user = self._find(name)
+        kept = None if user is None else user.plain
+        is_right = fits("nobody has this password" if kept is None else kept)
+        return user.name if user is not None and kept is not None and is_right else None
 
     async def scram_keys(self, name: str) -> ScramKeys | None:
         user = self._find(name)
         if user is None:
             secret = blake2b(b"".join(source.secret for source in self._sources)).digest()
-            return self._passwords.made_up_keys(secret, folded(name))
+            return self._passwords.made_up_keys(secret, folded(name), like=self._stand_in())
         return None if user.scram is None else ScramKeys.parse(user.scram)
 
     async def exists(self, address: Path | str) -> bool:
@@ -147,6 +180,10 @@ class Accounts:
         await self._passwords.close()
         for source in self._sources:
             source.close()
+
+    def _stand_in(self) -> str | None:
+        """What an unknown user's password is held against: what most users have."""
+        return max((source.stand_in for source in self._sources), key=lambda one: one.users, default=StandIn()).secret
 
     def _find(self, address: str) -> User | None:
         wanted = folded(address)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gatepost.app.settings.problems import KeyPath, Problem
 from gatepost.app.settings.sections import Section
-from gatepost.app.settings.units import Duration
+from gatepost.app.settings.units import Duration, Switch
 
 if TYPE_CHECKING:
     from gatepost.app.settings.root import Settings
@@ -35,6 +35,11 @@ class Pop3(Section):
         ge=0,
         description="The least time between two logins of a user, told by LOGIN-DELAY in whole seconds; 0 is none.",
     )  # rfc2449#6.5
+    apop: Switch = Field(
+        default=False,
+        description="Offer APOP, whose timestamp stands in the greeting; it only works for users whose password is "
+        "kept in the clear: `{PLAIN}` in a file, or `gatepost user passwd --keep-plain`.",
+    )  # rfc1939#7
 
 
 def check_pop3(settings: Settings) -> Iterator[Problem]:

@@ -62,6 +62,16 @@ class Limits(Section):
         default=100, ge=1, description="NOOP, VRFY, EXPN, HELP and RSET between two messages; beyond it 421."
     )
     auth_attempts: Whole = Field(default=5, ge=1, description="Failed AUTH commands in a session; beyond it 421.")
+    auth_failures: Whole = Field(
+        default=20,
+        ge=0,
+        description="Failed logins of one IPv4 address or IPv6 /64, or of one user name, within `auth_failures_within` "
+        "before logins wait, longer with each further failure; with five times as many the address hears 421 at once. "
+        "Who has lately logged in from the same address goes by his own failures. 0 counts nothing.",
+    )
+    auth_failures_within: Duration = Field(
+        default=600.0, gt=0, description="The time that failed logins are counted over."
+    )
     sessions: Whole = Field(
         default=10000, ge=1, description="Sessions at a time, all workers together; beyond it 421 at once."
     )

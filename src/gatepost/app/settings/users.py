@@ -10,11 +10,15 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from gatepost.app.settings.problems import KeyPath
 from gatepost.app.settings.sections import Section
 from gatepost.app.settings.units import (
+    AnyPath,
+    Filled,
     Kind,
     SecretText,
+    Switch,
     Text,
     Texts,
     each_of,
+    parse_several,
     parse_size,
     parse_text,
     show_size,
@@ -140,6 +144,19 @@ class Users(Section):
         description="Who has the mail for addresses of a domain that nobody else has, postmaster and abuse apart: "
         '`{ "example.org" = "ann@example.org" }`.',
     )
+    files: Annotated[tuple[AnyPath, ...], BeforeValidator(parse_several), Kind("paths")] = Field(
+        default=(),
+        description="Further users, from files that htpasswd or Dovecot have written; they are read again when they "
+        "have changed.",
+    )
+    default_domain: Annotated[Text, Filled("the first of `domains`, or the hostname")] = Field(
+        default="", description="The domain of names in those files that have none."
+    )
+    cram_md5: Switch = Field(
+        default=False,
+        description="Offer CRAM-MD5 (RFC 2195), which only works for users whose password is kept in the clear: "
+        "`{PLAIN}` in a file, or `gatepost user passwd --keep-plain`.",
+    )  # rfc2195
     quota: Quota = Field(
         default=0, description="What a maildrop may hold, unless its user has a quota of his own; `none` is no bound."
     )
