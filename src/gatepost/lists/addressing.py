@@ -1,4 +1,4 @@
-"""A list's addresses: what each is for; those that carry who or what is meant are signed, so that nobody else makes one.
+"""A list's addresses: what each is for. Those that carry who or what is meant are signed: nobody else makes one.
 
 A list `news@example.org` has `news-owner@`, `news-request@`, `news-bounces+MEMBER-SIGNATURE@` and so on. A signature is
 a shortened HMAC-SHA256 (RFC 2104 §5) in base32: some servers change the case of local parts, so case counts nowhere.
