@@ -68,6 +68,10 @@ class Surroundings:
     """Whether the disk takes a message of so many octets."""
 
 
+def _no_place(listener: Listener) -> Place:
+    raise RuntimeError(f"this generation has no places, so none for {listener.name} either")
+
+
 @dataclass(slots=True)
 class Generation:
     """Settings in effect. `places` by listener name."""
@@ -79,6 +83,8 @@ class Generation:
     notices: dict[type[Notice], list[Callable[[Any], Any]]] = field(default_factory=dict)
     """Who is told of what, wherever it happens."""
     patience: LoopPatience = field(default_factory=LoopPatience)
+    place_for: Callable[[Listener], Place] = field(default=_no_place, repr=False)
+    """A place for sessions that begin at none of the listeners."""
     _sessions: int = 0
     _unused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -160,13 +166,14 @@ def make_generation(
     for plugin in plugins:
         for notice, told in plugin.told:
             notices.setdefault(notice, []).append(told)
+    generation.place_for = lambda listener: _place(settings, listener, dispatcher, house, around, notices)
     for listener in settings.listen:
         if listener.protocol == "pop3":
             from gatepost.app.pop3 import pop_place  # noqa: PLC0415  whoever has no POP3 doesn't wait; it needs us
 
             generation.places[listener.name] = pop_place(settings, listener, dispatcher, around, notices)
             continue
-        generation.places[listener.name] = _place(settings, listener, dispatcher, house, around, notices)
+        generation.places[listener.name] = generation.place_for(listener)
     return generation
 
 

@@ -18,7 +18,7 @@ from gatepost.hooks.stages import Event, Message
 from gatepost.hooks.transaction import Transaction
 from gatepost.hooks.verdicts import PROCEED, Discard, Hangup, Quarantine, Refuse, Take, Verdict
 from gatepost.model import ContentEdit, Recipient, Reply, fact
-from gatepost.serving.place import Disagreement
+from gatepost.serving.place import Disagreement, Refusals
 
 
 class Fate(Enum):
@@ -87,6 +87,7 @@ def plan(
     verbatim: Callable[[str], bool],
     heard_singly: bool,
     disagreement: Disagreement,
+    refusals: Refusals = Refusals.SAID,
 ) -> Plan:
     """What the verdicts come to. `sticking`: what earlier stages left for the session and the transaction; `verbatim`:
     whether what this plugin says leaves as it is."""
@@ -105,6 +106,8 @@ def plan(
     refused = made.having(_REFUSE)
     if not refused:
         return made
+    if refusals is not Refusals.SAID:
+        return _unsaid(made, refused, refusals)
     first = made.decisions[refused[0]].reply
     if made.closes or len(refused) == len(made.decisions):
         made.refusal = None if heard_singly and not made.closes else gravest(made, refused)
@@ -117,6 +120,20 @@ def plan(
             made.sort()
         else:
             made.refusal = gravest(made, refused) or first
+    return made
+
+
+def _unsaid(made: Plan, refused: Sequence[Recipient], refusals: Refusals) -> Plan:
+    """Nobody is there to hear a refusal for good; one for now is for all, and everything is tried again."""
+    replies = {recipient: made.decisions[recipient].reply for recipient in refused}
+    later = [one for one, reply in replies.items() if reply is not None and not reply.is_permanent]
+    if later:
+        made.refusal = gravest(made, later)
+        return made
+    fate = _HOLD if refusals is Refusals.HELD else Fate.DISCARD
+    for recipient, reply in replies.items():
+        made.decisions[recipient] = Decision(fate, made.decisions[recipient].by, f"refused: {reply}")
+    made.sort()
     return made
 
 

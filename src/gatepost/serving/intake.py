@@ -41,7 +41,8 @@ class ReceivedFields:
                 helo=session.helo,
                 address=session.peer.address,
                 hostname=self._place.profile.hostname,
-                keyword=with_keyword(
+                keyword=self._place.policy.keyword
+                or with_keyword(
                     lmtp=session.protocol == "lmtp",
                     extended=extended,
                     tls=session.tls is not None,

@@ -217,6 +217,7 @@ class Mailing(Arriving):
             verbatim=self._says_verbatim,
             heard_singly=self._is_heard_singly,
             disagreement=place.policy.recipients_disagree,
+            refusals=place.policy.refusals,
         )
         if made.refusal is not None:
             refused_by = next((d.by for d in made.decisions.values() if d.reply is made.refusal), "house")

@@ -45,6 +45,17 @@ class Disagreement(Enum):
     """The refusal, for everybody."""
 
 
+class Refusals(Enum):
+    """What becomes of mail that is refused for good at end-of-data."""
+
+    SAID = "said"
+    """The client hears it, and has the message still."""
+    HELD = "held"
+    """Nobody is there to hear it, since it was brought from elsewhere: it is held."""
+    DISCARDED = "discarded"
+    """The same, and it is thrown away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds. A command's time is for the whole line, not for each octet of it (attack R6)."""
@@ -66,6 +77,9 @@ class Policy:
     max_hops: int = 100  # rfc5321#6.3
     stripped_headers: tuple[str, ...] = ()
     """Header fields that mean something only inside, deleted when they come from outside."""
+    refusals: Refusals = Refusals.SAID
+    keyword: str | None = None
+    """What our Received fields say it came by, where that isn't what the session speaks."""
     complete_headers: bool = False
     """Add a missing Date and Message-ID (submission)."""  # rfc6409#8
 

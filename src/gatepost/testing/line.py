@@ -5,104 +5,17 @@ What the client sends is there at once, what the session says is heard when it w
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any
 
-from gatepost.model import Peer, Tls
-from gatepost.net import ConnectionLost
+from gatepost.model import Peer
+from gatepost.net.inner import InnerStream
 
 
-class SessionEnd:
+class SessionEnd(InnerStream):
     """The session's end of the line; has what `net.Stream` has."""
 
     def __init__(self, ip: str = "192.0.2.1", port: int = 50000) -> None:
-        self.peer = Peer(ip_address(ip), port)
-        self.local = ("192.0.2.25", 25)
-        self.tls: Tls | None = None
-        self.deadline: float | None = None
-        self.lost = False
-        self.at_eof = False
-        self.closed = False
-        self._arrived = b""
-        self._said = b""
-        self._something = asyncio.Event()
-        self._heard = asyncio.Event()
-        self._when_lost: Callable[[], None] | None = None
-
-    # ── what a session uses ────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def pending(self) -> int:
-        return len(self._arrived)
-
-    async def receive(self) -> bytes:
-        while not self._arrived:
-            if self.lost:
-                raise ConnectionLost("the test has hung up")
-            if self.at_eof:
-                return b""
-            self._something.clear()
-            await self._something.wait()
-        data, self._arrived = self._arrived, b""
-        return data
-
-    def discard(self) -> int:
-        thrown, self._arrived = len(self._arrived), b""
-        return thrown
-
-    def write(self, data: bytes) -> None:
-        self._said += data
-        self._heard.set()
-
-    async def drain(self) -> None:
-        if self.lost:
-            raise ConnectionLost("the test has hung up")
-
-    async def start_tls(self, context: Any, *, server_side: bool, server_hostname: str | None = None) -> Tls:
-        self.tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", server_hostname)
-        return self.tls
-
-    def on_lost(self, callback: Callable[[], None]) -> None:
-        self._when_lost = callback
-
-    async def close(self) -> None:
-        self.closed = True
-        self._heard.set()
-
-    def abort(self) -> None:
-        self.closed = True
-        self._heard.set()
-
-    # ── what the client's end uses ─────────────────────────────────────────────────────────────────────────────────
-
-    def arrive(self, data: bytes) -> None:
-        """Octets from the client."""
-        self._arrived += data
-        self._something.set()
-
-    def end_of_file(self) -> None:
-        """The client has said all it will say."""
-        self.at_eof = True
-        self._something.set()
-
-    def lose(self) -> None:
-        """The connection is gone."""
-        self.lost = True
-        self._something.set()
-        if self._when_lost is not None:
-            self._when_lost()
-
-    async def heard(self) -> bytes:
-        """What the session has said since the last call; b"" once it has closed."""
-        while not self._said:
-            if self.closed:
-                return b""
-            self._heard.clear()
-            await self._heard.wait()
-        said, self._said = self._said, b""
-        return said
+        super().__init__(Peer(ip_address(ip), port), ("192.0.2.25", 25))
 
 
 class Client:

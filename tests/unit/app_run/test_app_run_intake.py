@@ -1,0 +1,223 @@
+"""Mail that was collected elsewhere: every plugin is asked, and the memos are kept in the very step of the message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import pytest
+
+from gatepost import discard, hangup, on, quarantine, refuse, take, tempfail
+from gatepost.app.intake import HouseIntake
+from gatepost.collecting.ports import Collected, IntakeLater, TakenAs
+from gatepost.model import Bytes, Path, Peer, Recipient
+from gatepost.plugins.python.loading import load
+from gatepost.serving.house import Gate, OpenTo
+from gatepost.store.errors import SpoolFull
+from gatepost.testing.rig import Rig
+
+CONTENT = b"From: eve@elsewhere.example\r\nSubject: hello\r\n\r\n.one\r\ntwo \xe4\r\n"
+KEY, MEMO = "collect/a/u1", {"collect/a/u1": b"seen"}
+ANN, BOB = "ann@example.org", "bob@example.org"
+
+
+@asynccontextmanager
+async def house(*plugins: object, gates: Sequence[Gate] = (Gate("*", OpenTo.ANYONE),)) -> AsyncIterator[Rig]:
+    rig = Rig([load(each) for each in plugins], gates=gates)
+    await rig.open()
+    try:
+        yield rig
+    finally:
+        await rig.close()
+
+
+def mail(*to: str, content: bytes = CONTENT, sender: str = "eve@elsewhere.example", **more: object) -> Collected:
+    facts: dict[str, object] = {
+        "account": "a",
+        "content": Bytes(content),
+        "sender": Path.parse(sender) if sender else Path(),
+        "recipients": tuple(Recipient(Path.parse(one)) for one in to or (ANN,)),
+        "peer": Peer(ip_address("203.0.113.9"), 0),
+        "helo": "mail.elsewhere.example",
+        "received_at": 1_790_000_000.0,
+        "memos": MEMO,
+    }
+    return Collected(**{**facts, **more})  # type: ignore[arg-type]
+
+
+def intake(rig: Rig) -> HouseIntake:
+    return HouseIntake(lambda: rig.generation, rig.spool)
+
+
+async def test_it_goes_the_way_of_all_mail_with_the_client_that_sent_it() -> None:
+    seen: list[object] = []
+
+    @on("connect")
+    async def connect(event):
+        seen.append((str(event.session.peer.address), event.session.listener))
+
+    @on("hello")
+    async def hello(event):
+        seen.append(event.helo)
+
+    @on("recipient")
+    async def recipient(event):
+        seen.append(event.recipient.address)
+
+    @on("message")
+    async def message(event):
+        event.message.headers["X-Seen"] = "yes"
+
+    async with house(connect, hello, recipient, message) as rig:
+        taken = await intake(rig).take(mail())
+        assert seen == [("203.0.113.9", "collect a"), "mail.elsewhere.example", ANN]
+        assert (taken.fate, taken.text) == (TakenAs.ACCEPTED, "")
+        [entry] = await rig.spool.entries()
+        content = entry.content.read()
+        assert str(entry.ticket) == taken.ticket
+        assert content.startswith(
+            b"Received: from mail.elsewhere.example ([203.0.113.9])\r\n\tby mx.test (Gatepost) with POP3"
+        )
+        assert content.endswith(b"Subject: hello\r\nX-Seen: yes\r\n\r\n.one\r\ntwo \xe4\r\n")
+        assert await rig.spool.memos("") == MEMO
+        assert rig.surroundings.counter.in_all == 0
+
+
+@pytest.mark.parametrize("stage", ["connect", "hello", "sender", "recipient", "data", "headers", "message"])
+@pytest.mark.parametrize("on_refusal", ["quarantine", "discard"])
+async def test_a_refusal_for_good_bounces_nowhere(stage: str, on_refusal: str) -> None:
+    @on(stage)
+    async def no(event):
+        return refuse(550, "5.7.1", "not you")
+
+    async with house(no) as rig:
+        taken = await intake(rig).take(mail(on_refusal=on_refusal))
+        assert "not you" in taken.text
+        assert await rig.spool.memos("") == MEMO
+        entries = await rig.spool.entries()
+        if on_refusal == "quarantine":
+            [entry] = entries
+            assert taken.fate is TakenAs.HELD
+            assert entry.held is not None and entry.held.startswith("refused: ") and "not you" in entry.held
+            assert entry.content.read().endswith(CONTENT)
+            assert entry.content.read().count(b"Received: ") == 1
+            assert entry.id == taken.ticket
+        else:
+            assert taken.fate is TakenAs.DISCARDED
+            assert entries == []
+            [record] = await rig.spool.records()
+            assert record[0] == "discarded" and record[3] == ANN and "not you" in str(record[5])
+
+
+@pytest.mark.parametrize("stage", ["connect", "hello", "sender", "recipient", "data", "headers", "message"])
+@pytest.mark.parametrize("answer", [tempfail("later"), hangup("go away")], ids=["tempfail", "hangup"])
+async def test_a_refusal_for_now_leaves_everything_as_it_was(stage: str, answer: object) -> None:
+    @on(stage)
+    async def later(event):
+        return answer
+
+    async with house(later) as rig:
+        with pytest.raises(IntakeLater):
+            await intake(rig).take(mail())
+        assert await rig.spool.entries() == [] and await rig.spool.memos("") == {}
+
+
+@pytest.mark.parametrize("stage", ["recipient", "message"])
+async def test_who_is_refused_gets_a_held_copy_in_the_same_step(stage: str) -> None:
+    @on("recipient")
+    async def at_rcpt(event):
+        return refuse(550, "5.1.1", "no bob") if stage == "recipient" and event.recipient.local == "bob" else None
+
+    @on("message")
+    async def at_the_end(event):
+        if stage == "message":
+            return {one: refuse(550, "5.1.1", "no bob") for one in event.recipients if one.local == "bob"}
+
+    async with house(at_rcpt, at_the_end) as rig:
+        taken = await intake(rig).take(mail(ANN, BOB))
+        assert taken.fate is TakenAs.ACCEPTED
+        found = {entry.held: [one.address for one in entry.envelope.recipients] for entry in await rig.spool.entries()}
+        assert found.pop(None) == [ANN]
+        [(why, whom)] = found.items()
+        assert why is not None and "no bob" in why and whom == [BOB]
+        assert await rig.spool.memos("") == MEMO
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fate"),
+    [(quarantine("spam"), TakenAs.HELD), (discard("spam"), TakenAs.DISCARDED), (take("mine"), TakenAs.ACCEPTED)],
+)
+async def test_other_verdicts_are_kept_with_the_memos(verdict: object, fate: TakenAs) -> None:
+    @on("message")
+    async def says(event):
+        return verdict
+
+    async with house(says) as rig:
+        taken = await intake(rig).take(mail())
+        assert taken.fate is fate
+        assert taken.text == ("" if fate is TakenAs.ACCEPTED else "spam")
+        assert await rig.spool.memos("") == MEMO
+        assert len(await rig.spool.entries()) == (fate is TakenAs.HELD)
+
+
+async def test_a_recipient_without_a_route_is_held_for_a_human() -> None:
+    async with house(gates=()) as rig:
+        taken = await intake(rig).take(mail())
+        assert taken.fate is TakenAs.HELD and "5.7.1" in taken.text
+
+
+@pytest.mark.parametrize("helo", ["", "no name", "[203.0.113.9]", "under_score", "a" * 300])
+async def test_a_name_that_is_none_becomes_the_address(helo: str) -> None:
+    async with house() as rig:
+        assert (await intake(rig).take(mail(helo=helo))).fate is TakenAs.ACCEPTED
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 1_000_000])
+async def test_content_of_any_size_and_shape(size: int) -> None:
+    content = b"Subject: x\r\n\r\n" + b"." * size + b"\r\n"
+    async with house() as rig:
+        await intake(rig).take(mail(content=content))
+        [entry] = await rig.spool.entries()
+        assert entry.content.read().endswith(content)
+
+
+async def test_a_null_sender_and_one_beyond_ascii() -> None:
+    async with house() as rig:
+        await intake(rig).take(mail(sender=""))
+        await intake(rig).take(mail(sender="jörg@elsewhere.example"))
+        senders = [str(entry.envelope.sender) for entry in await rig.spool.entries()]
+        assert senders == ["", "jörg@elsewhere.example"]
+
+
+async def test_a_full_disk_is_for_later() -> None:
+    async with house() as rig:
+
+        class Full:
+            def draft(self, ticket):
+                return rig.spool.draft(ticket)
+
+            async def commit(self, *_, **__):
+                raise SpoolFull("no room")
+
+        with pytest.raises(IntakeLater):
+            await HouseIntake(lambda: rig.generation, Full()).take(mail())  # type: ignore[arg-type]
+
+
+async def test_who_is_interrupted_leaves_no_session_behind() -> None:
+    asked = asyncio.Event()
+
+    @on("message")
+    async def hangs(event):
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with house(hangs) as rig:
+        taking = asyncio.create_task(intake(rig).take(mail()))
+        await asked.wait()
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        await asyncio.wait_for(rig.generation.unused(), 5)
+        assert await rig.spool.memos("") == {}
