@@ -18,8 +18,8 @@ MAX_NUMBER = 2**31 - 1  # of a message
 _ANSWER = re.compile(rb"(\+OK|-ERR)(?:[ \t]+(.*))?", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(r"\[([A-Za-z0-9-]+(?:/[A-Za-z0-9-]+)*)\](?: +|$)")  # rfc2449#3
 _TIMESTAMP = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>")  # rfc1939#7: the form of a Message-ID
-_SIZE = re.compile(rb"[ \t]*([0-9]{1,10})(?:[ \t]+([0-9]{1,18})(?:[ \t].*)?)?[ \t]*", re.DOTALL)
-_NAME = re.compile(rb"[ \t]*([0-9]{1,10})[ \t]*(.*)", re.DOTALL)
+_SIZE = re.compile(rb"[ \t]*([0-9]{1,10})(?:[ \t]+([0-9]{1,18})(?=[ \t]|\Z))?(?:[ \t].*)?", re.DOTALL)
+_NAME = re.compile(rb"[ \t]*([0-9]{1,10})(?:[ \t]+(.*))?", re.DOTALL)
 _USABLE_NAME = re.compile(rb"[ -~]{1,255}")  # rfc1939#7 says 70 octets without blanks; there are others
 _MAX_TAGS = 100
 
@@ -72,7 +72,7 @@ def name_entry(line: bytes) -> tuple[int, str | None] | None:
     found = _NAME.fullmatch(line)
     if found is None or not 0 < int(found[1]) <= MAX_NUMBER:
         return None
-    name = found[2].strip(b" \t")
+    name = (found[2] or b"").strip(b" \t")
     return int(found[1]), name.decode("ascii") if _USABLE_NAME.fullmatch(name) else None
 
 
