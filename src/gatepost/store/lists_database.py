@@ -17,6 +17,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from gatepost.model import AddressError, Path
 from gatepost.store.lists_facts import (
     Decision,
     ListError,
@@ -134,7 +135,7 @@ class ListDatabase:
 
     def at(self, address: str) -> MailingList | None:
         """The list that has this address (not its sub-addresses)."""
-        return self._one_list("SELECT name, spelled, options FROM list WHERE address = ?", folded(address))
+        return self._one_list("SELECT name, spelled, options FROM list WHERE address = ?", _key(address))
 
     def all(self) -> list[MailingList]:
         """Every list, by name."""
@@ -186,11 +187,11 @@ class ListDatabase:
         """Many members less in one step; those who were members."""
         with self._change():
             sql = "DELETE FROM member WHERE list = ? AND key = ? RETURNING address"
-            return [row[0] for address in addresses for row in self._run(sql, name, folded(address))]
+            return [row[0] for address in addresses for row in self._run(sql, name, _key(address))]
 
     def member(self, name: str, address: str) -> Member | None:
         """The member of a list with this address."""
-        return self._one_member("SELECT * FROM member_fact WHERE list = ? AND key = ?", name, folded(address))
+        return self._one_member("SELECT * FROM member_fact WHERE list = ? AND key = ?", name, _key(address))
 
     def member_by_id(self, id: int) -> Member | None:
         """The member with this id."""
@@ -228,7 +229,7 @@ class ListDatabase:
         with self._change():
             self._known(name)
             self._run("DELETE FROM pending WHERE until < ? AND asked_at < ?", now, now - _REMEMBERED_S)
-            row = (token, name, folded(address), address, action, now, now + valid_s)
+            row = (token, name, _key(address), address, action, now, now + valid_s)
             self._run("INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, 0)", *row)
         return token
 
@@ -245,7 +246,7 @@ class ListDatabase:
     def asked_since(self, address: str, since: float) -> int:
         """How often an address was asked to confirm something, on any list, answered or not."""
         sql = "SELECT count(*) FROM pending WHERE key = ? AND asked_at >= ?"
-        found: int = self._run(sql, folded(address), since)[0][0]
+        found: int = self._run(sql, _key(address), since)[0][0]
         return found
 
     # what moderators have decided
@@ -311,6 +312,16 @@ def _member(row: Sequence[Any]) -> Member:
 def _decision(row: Sequence[Any]) -> Decision:
     ticket, approved, by, at = row
     return Decision(ticket, bool(approved), by, at)
+
+
+def _key(address: str) -> str:
+    """An address as it is compared: one domain has two spellings (rfc5890#2.3.2.1)."""
+    if address.isascii():
+        return folded(address)
+    try:
+        return folded(Path.parse(address).address)
+    except AddressError:
+        return folded(address)
 
 
 def _one_line(text: str) -> str:
