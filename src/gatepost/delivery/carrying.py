@@ -15,7 +15,7 @@ from gatepost.delivery.attempt import Letter, OnProgress
 from gatepost.delivery.destinations import Destinations
 from gatepost.delivery.introducing import origin_in
 from gatepost.delivery.notice import Policy
-from gatepost.delivery.ports import Copies, Lists, Maildrop, NoMailbox
+from gatepost.delivery.ports import Copies, Lists, MailboxFull, Maildrop, NoMailbox
 from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Mx, Relay, Routes, ToList
 from gatepost.delivery.settlement import Arrival, Result
 from gatepost.delivery.suspension import AGAIN_S, suspended
@@ -33,6 +33,7 @@ Followed = Callable[[Entry, Sequence[Recipient]], OnProgress | None]
 _LETTERS = 10  # of one post that are sent at a time
 _GIVING_UP = frozenset({Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.CONTENT, Phase.END_OF_DATA})
 _NO_ROUTE = Reply(451, "4.4.4", "no route takes mail for this recipient")
+_FULL = Reply(452, "4.2.2", "the mailbox is full")
 _NO_MAILBOX = Reply(550, "5.1.1", "there is no such mailbox")
 
 
@@ -127,6 +128,8 @@ class Carrier:
         except OSError as error:
             reply = Reply(451, "4.2.0", f"the maildrop can't be written: {error.strerror or error}")
             return Result(recipient, Fate.LATER, reply, is_ours=True)
+        except MailboxFull:
+            return Result(recipient, Fate.LATER, _FULL, is_ours=True)
         except NoMailbox:
             return Result(recipient, Fate.FAILED, _NO_MAILBOX, is_ours=True)
         except Exception:

@@ -25,6 +25,10 @@ class NoMailbox(LookupError):
     """There is no such mailbox (any more)."""
 
 
+class MailboxFull(Exception):
+    """The mailbox holds more than it may; the message isn't refused for good by that."""
+
+
 class Maildrop(Protocol):
     """Where local mail comes to rest."""
 
@@ -33,7 +37,7 @@ class Maildrop(Protocol):
 
         `sender` goes into Return-Path. `fresh`: this is the first time it is asked, so that there is no earlier copy
         to be looked for.
-        Raises OSError where it can't be done now, NoMailbox where it never can.
+        Raises OSError or MailboxFull where it can't be done now, NoMailbox where it never can.
         """
 
 
@@ -56,6 +60,13 @@ class Lists(Protocol):
 
     async def copies(self, entry: Entry) -> Copies | None:
         """How a list's copies are to look now; None where the entry isn't any, or its list is gone."""
+
+
+class Aliases(Protocol):
+    """Which addresses stand for others."""
+
+    async def targets(self, address: Path) -> Sequence[Path] | None:
+        """Whose mail an address's is in the end, each once; None if it is no alias."""
 
 
 class Observer(Protocol):

@@ -17,13 +17,15 @@ from typing import assert_never
 
 from gatepost.delivery.carrying import BUG, Carrier, Followed
 from gatepost.delivery.destinations import Destinations
+from gatepost.delivery.expanding import Expansion, expansion, looped
 from gatepost.delivery.notice import Policy
-from gatepost.delivery.ports import Lists, Maildrop, Observer
+from gatepost.delivery.ports import Aliases, Lists, Maildrop, Observer
 from gatepost.delivery.route import Routes
 from gatepost.delivery.schedule import Schedule
 from gatepost.delivery.settlement import Result, Settlement, postpone, settle
 from gatepost.delivery.submission import Stage, Submission
 from gatepost.delivery.ways import Ways
+from gatepost.hooks.stages import Submitted
 from gatepost.store import Entry, Fate, Spool, SpoolError
 
 log = logging.getLogger("gatepost.delivery")
@@ -72,8 +74,10 @@ class Runner:
         followed: Followed = lambda entry, recipients: None,
         submission: Submission | None = None,
         lists: Lists | None = None,
+        aliases: Callable[[], Aliases | None] = lambda: None,
     ) -> None:
-        """`routes` is asked for each entry, so that a reload counts at once. `clock` gives Unix time in seconds,
+        """`routes` and `aliases` are asked for each entry, so that a reload counts at once; `aliases` gives None where
+        there are none. `clock` gives Unix time in seconds,
         `steady` seconds that nobody sets, `chance` a fraction between 0 and 1. The runner takes over
         `spool.on_commit` while it runs.
         """
@@ -92,6 +96,7 @@ class Runner:
         self._ways = Ways(routes, destinations, reserve=reserve)
         self._is_reception_busy = is_reception_busy
         self._submission = submission
+        self._aliases = aliases
         self._carrier = Carrier(routes, maildrop, destinations, policy, clock=clock, followed=followed, lists=lists)
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -190,10 +195,20 @@ class Runner:
 
     async def _deliver(self, entry: Entry) -> None:
         settlement: Settlement | None = None
+        goes_on: Expansion | None = None
         try:
-            if self._submission is not None and (due := self._submission.begin(entry)):
+            due = () if self._submission is None else self._submission.begin(entry)
+            if (aliases := self._aliases()) is not None:
+                goes_on, settlement = await self._expand(entry, aliases)
+                if goes_on is not None:
+                    due = tuple(stage for stage in due if stage is Submitted)
+            if due and self._submission is not None and settlement is None:
                 entry, settlement = await self._ask(self._submission, due, entry)
-            results = await self._carrier.attempt(entry) if settlement is None else []
+            if goes_on is not None and settlement is None:
+                settlement = goes_on.settled(entry, self._clock())
+            else:
+                goes_on = None
+            results = [] if settlement is not None else looped(entry) or await self._carrier.attempt(entry)
         except BaseException:
             self._spool.release_lease(entry.id)
             self._over(entry)
@@ -203,13 +218,22 @@ class Runner:
         rest_s = _rest_s(results) if settlement.next_attempt is not None else None
         if rest_s is not None:
             settlement = self._put_off(entry, settlement, rest_s)
-        await self._settle(entry, settlement, counted=rest_s is None)
+        await self._settle(entry, settlement, counted=rest_s is None and goes_on is None)
         self._over(entry)
         self._tell(entry, settlement)
 
     def _over(self, entry: Entry) -> None:
         if self._submission is not None:
             self._submission.over(entry)
+
+    async def _expand(self, entry: Entry, aliases: Aliases) -> tuple[Expansion | None, Settlement | None]:
+        """Who of an entry's recipients are aliases, if any; or what it comes to where that can't be known now."""
+        try:
+            return await expansion(entry, aliases), None
+        except Exception:
+            log.exception("finding out where %s goes has failed inside; it waits", entry.id)
+            later = [Result(recipient, Fate.LATER, BUG, is_ours=True) for recipient in entry.envelope.recipients]
+            return None, postpone(later, now=self._clock(), schedule=self.schedule)
 
     async def _ask(self, submission: Submission, due: Sequence[Stage], entry: Entry) -> tuple[Entry, Settlement | None]:
         """The entry as plugins leave it, or what it comes to without an attempt."""
