@@ -34,6 +34,7 @@ _LETTERS = 10  # of one post that are sent at a time
 _GIVING_UP = frozenset({Phase.SENDER, Phase.RECIPIENT, Phase.DATA, Phase.CONTENT, Phase.END_OF_DATA})
 _NO_ROUTE = Reply(451, "4.4.4", "no route takes mail for this recipient")
 _FULL = Reply(452, "4.2.2", "the mailbox is full")
+_NO_COPIES = Reply(451, "4.3.0", "the list can't be asked now how its copies look")
 _NO_MAILBOX = Reply(550, "5.1.1", "there is no such mailbox")
 
 
@@ -74,7 +75,13 @@ class Carrier:
 
     async def _attempt_for(self, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
         groups: dict[Action | None, list[Recipient]] = {}
-        copies = await self._lists.copies(entry) if LIST in entry.facts and self._lists is not None else None
+        copies: Copies | None = None
+        if LIST in entry.facts and self._lists is not None:
+            try:
+                copies = await self._lists.copies(entry)
+            except Exception as error:  # the lists' database, or the content's file
+                log.error("how the copies of %s look can't be found out now: %s", entry.id, error)
+                return [Result(recipient, Fate.LATER, _NO_COPIES, is_ours=True) for recipient in recipients]
         routes = self._routes()
         for recipient in recipients:
             route = routes.find(recipient.path, entry.envelope.sender, entry.authenticated)
