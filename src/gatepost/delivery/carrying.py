@@ -79,8 +79,8 @@ class Carrier:
         if LIST in entry.facts and self._lists is not None:
             try:
                 copies = await self._lists.copies(entry)
-            except Exception as error:  # the lists' database, or the content's file
-                log.error("how the copies of %s look can't be found out now: %s", entry.id, error)
+            except Exception:  # the lists' database, or the content's file
+                log.exception("how the copies of %s look can't be found out now", entry.id)
                 return [Result(recipient, Fate.LATER, _NO_COPIES, is_ours=True) for recipient in recipients]
         routes = self._routes()
         for recipient in recipients:
