@@ -85,10 +85,15 @@ class Desk:
         return await self.handle(self.entry(to, report(address, status, action), sender=""))
 
 
+def content_of(deposit: Deposit) -> Blob:
+    """A deposit's content, which is no draft."""
+    assert isinstance(deposit.content, Blob)
+    return deposit.content
+
+
 def letter_of(deposit: Deposit) -> EmailMessage:
     """A deposit as its reader sees it; its envelope stands in X-Envelope-From and X-Envelope-To."""
-    assert isinstance(deposit.content, Blob)
-    message = message_from_bytes(deposit.content.read(), policy=policy.default)
+    message = message_from_bytes(content_of(deposit).read(), policy=policy.default)
     assert isinstance(message, EmailMessage)
     assert not message.defects
     message["X-Envelope-From"] = deposit.envelope.sender.address
@@ -109,6 +114,6 @@ def report(address: str, status: str = "5.1.1", action: str = "failed") -> bytes
         "From: MAILER-DAEMON@mx.example.net\r\nSubject: Undelivered\r\nAuto-Submitted: auto-replied\r\n"
         'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
         "--b\r\n\r\nSorry.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n"
-        f"Reporting-MTA: dns; mx.example.net\r\n\r\nFinal-Recipient: rfc822; {address}\r\nAction: {action}\r\nStatus: {status}\r\n"
-        "Diagnostic-Code: smtp; 550 no such user\r\n--b--\r\n"
+        f"Reporting-MTA: dns; mx.example.net\r\n\r\nFinal-Recipient: rfc822; {address}\r\nAction: {action}\r\n"
+        f"Status: {status}\r\nDiagnostic-Code: smtp; 550 no such user\r\n--b--\r\n"
     ).encode()

@@ -11,7 +11,7 @@ from gatepost.lists import answering, requests
 from gatepost.lists.addressing import Purpose
 from gatepost.lists.requests import CONFIRM_S
 from gatepost.model import Recipient
-from list_desk import ADDRESS, NOON, OWNER, Desk, words
+from list_desk import ADDRESS, NOON, OWNER, Desk, content_of, words
 
 ANN = "ann@example.net"
 
@@ -178,7 +178,7 @@ async def test_mail_to_the_owners_goes_on_as_it_is_once(desk: Desk) -> None:
     [forwarded] = handled.deposits
     assert forwarded.envelope.sender.address == "news-bounces@example.org"
     assert [one.address for one in forwarded.envelope.recipients] == [OWNER]
-    octets = forwarded.content.read()
+    octets = content_of(forwarded).read()
     assert octets == b"X-Loop: news-owner@example.org\r\n" + content
     assert (await desk.handle(desk.entry("news-owner@example.org", octets, sender=ANN))).deposits == ()
     travelled = b"Received: from a by b\r\n" * 60 + content
