@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from gatepost.admin.destinations import suspended_since
 from gatepost.app.allowances import allowances, back_off
@@ -37,6 +38,9 @@ from gatepost.net.mx import Exchangers
 from gatepost.store import Spool, SpoolError
 from gatepost.store.embedded import find_shards, open_shard
 from gatepost.store.files import RealFiles
+
+if TYPE_CHECKING:
+    from gatepost.app.lists import Lists
 
 log = logging.getLogger("gatepost")
 
@@ -75,6 +79,7 @@ class Delivering:
         self._domains = own_domains(settings)
         self._manner = manner(settings)
         self._runners: list[tuple[Runner, asyncio.Task[None]]] = []
+        self._lists: Lists | None = None
         self._outgoing = Outgoing(
             settings.hostname, lambda: generation().dispatcher, around.patience, stores.recorder, stores.files
         )
@@ -103,6 +108,7 @@ class Delivering:
     async def begin(self) -> None:
         """Deliver: from the worker's own spool, and from those that belong to nobody any more."""
         if self._stores.delivers:
+            self._begin_lists()
             self._deliver_from(self._stores.spool)
             await self._adopt()
 
@@ -112,11 +118,14 @@ class Delivering:
         self.routes, self._domains = delivery_routes(settings), own_domains(settings)
         self._manner = manner(settings)
         self.destinations.allowances = allowances(settings)
+        self._begin_lists()
         for runner, _ in self._runners:
             runner.sort()
 
     async def stop(self, grace_s: float) -> None:
         """Attempt nothing more; what is under way has `grace_s` seconds."""
+        if self._lists is not None:
+            await self._lists.stop()
         runners, self._runners = self._runners, []
         await asyncio.gather(*(runner.stop(grace_s) for runner, _ in runners))
         await asyncio.gather(*(running for _, running in runners))
@@ -147,6 +156,26 @@ class Delivering:
         mx = next((one.action for one in delivery_routes(settings).routes if isinstance(one.action, Mx)), Mx())
         return Sending(self.destinations, self.submissions, settings.hostname, self.following, mx)
 
+    def _begin_lists(self) -> None:
+        """Whoever has no lists doesn't wait for what they need."""
+        settings = self.settings
+        if self._lists is not None or not any(route.deliver.by == "list" for route in settings.route):
+            return
+        from gatepost.app.lists import Lists  # noqa: PLC0415  as said
+
+        tokens, data = self._around.tokens, settings.data
+        self._lists = Lists(
+            self._stores.lists(),
+            hostname=settings.hostname,
+            new_ticket=lambda: Ticket(tokens.next(), 1),
+            size_limit=settings.limits.message_size,
+            resolver=self._around.resolver,
+            archive=None if data is None else (data / "lists", RealFiles()),
+            spools=lambda: self.spools,
+            shard=self._shard,
+        )
+        self._lists.begin()
+
     def _deliver_from(self, spool: Spool) -> None:
         settings, tokens = self.settings, self._around.tokens
         runner = Runner(
@@ -173,6 +202,7 @@ class Delivering:
                 recorder=self._stores.recorder,
                 files=self._stores.files,
             ),
+            lists=lambda: self._lists,
         )
         self._runners.append((runner, asyncio.create_task(runner.run(), name="delivery")))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gatepost.app.gates import delivery_routes
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.routes import Route
 from gatepost.content.batv import Batv
 from gatepost.content.srs import Srs
 from gatepost.delivery.notice import Manner
 from gatepost.delivery.return_paths import ReturnPaths
+from gatepost.delivery.route import ToList
 from gatepost.model import Path
 from gatepost.model.path import parse_domain
 from gatepost.serving.returning import Returning
@@ -65,4 +67,15 @@ def _batv(settings: Settings) -> Batv | None:
 
 def _signs(settings: Settings) -> Callable[[Path], bool]:
     domains = frozenset(map(parse_domain, settings.batv.domains)) or own_domains(settings)
-    return lambda path: path.domain in domains
+    if not any(route.deliver.by == "list" for route in settings.route):
+        return lambda path: path.domain in domains
+    routes = delivery_routes(settings)
+
+    def signs(path: Path) -> bool:
+        """The return paths of lists carry a signature of their own."""
+        if path.domain not in domains:
+            return False
+        route = routes.find(path)
+        return route is None or not isinstance(route.action, ToList)
+
+    return signs

@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path as File
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatepost.admin.desk import Desk
 from gatepost.admin.destinations import DestinationsDesk
@@ -44,6 +44,9 @@ from gatepost.store.trace import Keeping, Trace
 from gatepost.store.trace_reader import TraceReader
 from gatepost.store.users import Accounts
 
+if TYPE_CHECKING:
+    from gatepost.store.lists import ListStore
+
 log = logging.getLogger("gatepost")
 
 
@@ -62,11 +65,20 @@ class Stores:
         self.certificate: Callable[[str], ssl.SSLContext] | None = None
         self.certificates: Certificates | None = None
         self.records: TraceRecords | MemoryRecords
+        self._lists: ListStore | None = None
         self._trace: Trace | None = None
         self._data: File | None = None
         self._keep_free = 0
         self._free = 0
         self._look_again = 0.0
+
+    def lists(self) -> ListStore:
+        """The mailing lists; opened when they are asked for first. Raises ListError."""
+        if self._lists is None:
+            from gatepost.store.lists import open_lists  # noqa: PLC0415  whoever has no lists doesn't wait
+
+            self._lists = open_lists(None if self._data is None else self._data / "lists.db")
+        return self._lists
 
     @property
     def delivers(self) -> bool:
@@ -151,6 +163,8 @@ class Stores:
         for name in ("spool", "ledger", "users", "maildrop", "mailboxes", "files"):
             if (store := getattr(self, name, None)) is not None and hasattr(store, "close"):
                 await store.close()
+        if self._lists is not None:
+            await self._lists.close()
         if self._trace is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._trace.close)
 

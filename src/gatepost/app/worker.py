@@ -155,6 +155,10 @@ class Worker:
             instances=instances(settings),
         )
         try:
+            if any(route.deliver.by == "list" for route in settings.route):
+                from gatepost.app.list_gate import load_list_gate  # noqa: PLC0415  whoever has none doesn't wait
+
+                loaded.append(load_list_gate(settings, self.stores.lists()))
             if settings.dkim:
                 from gatepost.app.signing import load_signing  # noqa: PLC0415  whoever signs nothing doesn't wait
 

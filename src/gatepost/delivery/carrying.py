@@ -50,7 +50,7 @@ class Carrier:
         *,
         clock: Callable[[], float],
         followed: Followed,
-        lists: Lists | None = None,
+        lists: Callable[[], Lists | None] = lambda: None,
     ) -> None:
         self._routes = routes
         self._maildrop = maildrop
@@ -76,9 +76,9 @@ class Carrier:
     async def _attempt_for(self, entry: Entry, recipients: Sequence[Recipient]) -> list[Result]:
         groups: dict[Action | None, list[Recipient]] = {}
         copies: Copies | None = None
-        if LIST in entry.facts and self._lists is not None:
+        if LIST in entry.facts and (lists := self._lists()) is not None:
             try:
-                copies = await self._lists.copies(entry)
+                copies = await lists.copies(entry)
             except Exception:  # the lists' database, or the content's file
                 log.exception("how the copies of %s look can't be found out now", entry.id)
                 return [Result(recipient, Fate.LATER, _NO_COPIES, is_ours=True) for recipient in recipients]
@@ -122,9 +122,10 @@ class Carrier:
             return [Result(recipient, Fate.LATER, BUG, is_ours=True) for recipient in recipients]
 
     async def _take(self, name: str, entry: Entry, recipient: Recipient) -> Result:
-        if self._lists is None:
+        lists = self._lists()
+        if lists is None:
             return Result(recipient, Fate.LATER, _NO_ROUTE, is_ours=True)
-        return await self._lists.take(name, entry, recipient)
+        return await lists.take(name, entry, recipient)
 
     async def _drop(self, entry: Entry, recipient: Recipient, copies: Copies | None) -> Result:
         try:

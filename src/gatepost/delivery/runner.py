@@ -73,7 +73,7 @@ class Runner:
         is_reception_busy: Callable[[], bool] = lambda: False,
         followed: Followed = lambda entry, recipients: None,
         submission: Submission | None = None,
-        lists: Lists | None = None,
+        lists: Callable[[], Lists | None] = lambda: None,
         aliases: Callable[[], Aliases | None] = lambda: None,
     ) -> None:
         """`routes` and `aliases` are asked for each entry, so that a reload counts at once; `aliases` gives None where
