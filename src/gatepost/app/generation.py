@@ -25,6 +25,7 @@ from gatepost.hooks.session import Holder, ServerView
 from gatepost.hooks.stages import PER_RECIPIENT, Auth, Command, Event, OutMessage, Replying
 from gatepost.model import Address
 from gatepost.plugins.loaded import Loaded, PluginError
+from gatepost.serving.failed_logins import FailedLogins
 from gatepost.serving.house import Gate, GateHouse
 from gatepost.serving.limits import SessionCounter
 from gatepost.serving.patience import LoopPatience
@@ -166,12 +167,13 @@ def make_generation(
     for plugin in plugins:
         for notice, told in plugin.told:
             notices.setdefault(notice, []).append(told)
-    generation.place_for = lambda listener: _place(settings, listener, dispatcher, house, around, notices)
+    failures = counting_failures(settings, around)
+    generation.place_for = lambda listener: _place(settings, listener, dispatcher, house, around, notices, failures)
     for listener in settings.listen:
         if listener.protocol == "pop3":
             from gatepost.app.pop3 import pop_place  # noqa: PLC0415  whoever has no POP3 doesn't wait; it needs us
 
-            generation.places[listener.name] = pop_place(settings, listener, dispatcher, around, notices)
+            generation.places[listener.name] = pop_place(settings, listener, dispatcher, around, notices, failures)
             continue
         generation.places[listener.name] = generation.place_for(listener)
     return generation
@@ -184,13 +186,14 @@ def _place(
     house: GateHouse,
     around: Surroundings,
     notices: Mapping[type[Notice], Sequence[Callable[[Any], Any]]],
+    failures: FailedLogins | None,
 ) -> Place:
     limits, smtp = settings.limits, settings.smtp
     certificate = around.certificate
     tls = None if certificate is None or listener.tls == "none" else lambda: certificate(listener.name)
     return Place(
         listener=listener.name,
-        profile=profile(settings, listener, dispatcher.chains, mechanisms(around, Auth in dispatcher.chains)),
+        profile=profile(settings, listener, dispatcher.chains, mechanisms(settings, around, Auth in dispatcher.chains)),
         dispatcher=dispatcher,
         house=house,
         spool=around.spool,
@@ -224,6 +227,7 @@ def _place(
         files=around.files,
         lookup=around.lookup,
         nonce=nonce,
+        failed_logins=failures,
         notices=notices,
     )
 
@@ -277,7 +281,27 @@ def nonce() -> str:
     return b64encode(os.urandom(18)).decode("ascii")
 
 
-def mechanisms(around: Surroundings, plugins_decide: bool) -> tuple[str, ...]:
-    """What can be offered: SCRAM needs keys of every user, and a plugin that is asked may know only passwords."""
-    can_scram = around.users is not None and getattr(around.users, "can_scram", False) and not plugins_decide
-    return MECHANISMS if can_scram else tuple(one for one in MECHANISMS if not one.startswith("SCRAM"))
+def mechanisms(settings: Settings, around: Surroundings, plugins_decide: bool) -> tuple[str, ...]:
+    """What can be offered: SCRAM needs keys of every user, CRAM-MD5 a password in the clear of any, and a plugin that
+    is asked may know only passwords."""
+    users = None if plugins_decide else around.users
+    left_out = set()
+    if not getattr(users, "can_scram", False):
+        left_out.add("SCRAM-SHA-256")
+    if not (settings.users.cram_md5 and getattr(users, "can_prove", False)):
+        left_out.add("CRAM-MD5")
+    return tuple(one for one in MECHANISMS if one not in left_out)
+
+
+def counting_failures(settings: Settings, around: Surroundings) -> FailedLogins | None:
+    """What counts failed logins, one for all listeners of a generation; None where nobody wants it."""
+    most = settings.limits.auth_failures
+    if not most or around.facts is None:
+        return None
+    return FailedLogins(
+        around.facts,
+        around.clock.monotonic,
+        most=most,
+        within_s=settings.limits.auth_failures_within,
+        unix=lambda: around.clock.unix()[0],
+    )

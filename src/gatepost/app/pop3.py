@@ -11,6 +11,7 @@ from gatepost.app.settings.root import Listener, Settings
 from gatepost.hooks.dispatcher import Dispatcher
 from gatepost.hooks.notices import Notice
 from gatepost.hooks.stages import PopLogin
+from gatepost.serving.failed_logins import FailedLogins
 from gatepost.serving.place import Timeouts
 from gatepost.serving.pop3_place import PopPlace
 from gatepost.serving.proxied import ProxyDoor
@@ -23,16 +24,19 @@ def pop_place(
     dispatcher: Dispatcher,
     around: Surroundings,
     notices: Mapping[type[Notice], Sequence[Callable[[Any], Any]]],
+    failures: FailedLogins | None,
 ) -> PopPlace:
     """The place of a listener whose protocol is pop3."""
     limits, pop3 = settings.limits, settings.pop3
     certificate = around.certificate
+    decides = PopLogin in dispatcher.chains
+    can_apop = not decides and getattr(around.users, "can_prove", False)
     if around.mailboxes is None:
         raise RuntimeError("a POP3 listener needs mailboxes")
     return PopPlace(
         listener=listener.name,
         hostname=settings.hostname,
-        profile=pop_profile(settings, listener, mechanisms(around, PopLogin in dispatcher.chains)),
+        profile=pop_profile(settings, listener, mechanisms(settings, around, decides), can_apop=can_apop),
         dispatcher=dispatcher,
         mailboxes=around.mailboxes,
         tokens=around.tokens,
@@ -48,6 +52,7 @@ def pop_place(
         tls=None if certificate is None or listener.tls == "none" else lambda: certificate(listener.name),
         lookup=around.lookup,
         nonce=nonce,
+        failed_logins=failures,
         notices=notices,
         facts=around.facts,
         failure_delay_s=pop3.failure_delay,
@@ -55,8 +60,9 @@ def pop_place(
     )
 
 
-def pop_profile(settings: Settings, listener: Listener, offered: tuple[str, ...]) -> Profile:
-    """What the machine has to know of the settings. `offered` are the mechanisms that every user source can answer."""
+def pop_profile(settings: Settings, listener: Listener, offered: tuple[str, ...], *, can_apop: bool = False) -> Profile:
+    """What the machine has to know of the settings. `offered` are the mechanisms that every user source can answer,
+    `can_apop` whether some user has a password in the clear."""
     limits = settings.limits
     return Profile(
         errors=limits.errors,
@@ -65,5 +71,6 @@ def pop_profile(settings: Settings, listener: Listener, offered: tuple[str, ...]
         starttls=listener.tls == "starttls",
         auth=offered,
         auth_without_tls=listener.auth_without_tls,
+        apop=settings.pop3.apop and can_apop,
         login_delay=ceil(settings.pop3.login_delay),
     )

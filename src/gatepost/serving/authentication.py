@@ -11,7 +11,7 @@ import hmac
 import logging
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from gatepost.hooks import stages
@@ -28,6 +28,7 @@ from gatepost.wire.smtp.server import ServerSession
 WELCOME = Reply(235, "2.7.0", "authenticated")  # rfc4954#6
 WRONG = Reply(535, "5.7.8", "wrong name or password")
 UNABLE = Reply(454, "4.7.0", "authentication isn't possible now, try again later")
+TOO_MANY = Reply(421, "4.7.0", "too many failed logins from your address, try again later")
 MAX_ITERATIONS = 1_000_000
 """More than that in a plugin's keys would be a way to keep a thread busy."""
 
@@ -37,7 +38,7 @@ log = logging.getLogger("gatepost.serving")
 class Proving(ABC):
     """At most one exchange at a time. What is said to the client, and by which command, is the protocol's."""
 
-    __slots__ = ("_exchange", "_mechanism", "_place", "_session")
+    __slots__ = ("_exchange", "_held", "_mechanism", "_place", "_session", "_user")
 
     stage: ClassVar[type[stages.Event]]
     """Who is asked before the house's users."""
@@ -47,6 +48,10 @@ class Proving(ABC):
         self._session = session
         self._exchange: sasl.Exchange | None = None
         self._mechanism = ""
+        self._user = ""
+        """Who the client says it is, once its proof is being looked at."""
+        self._held = ""
+        """Why this login has waited, if it has."""
 
     @property
     @abstractmethod
@@ -67,10 +72,12 @@ class Proving(ABC):
 
     async def begin(self, mechanism: str, initial: bytes | None) -> None:
         """An exchange of a mechanism that was offered, with the client's first response if it came at once."""
+        self._user = self._held = ""
         if self._place.nonce is None:
             raise RuntimeError("AUTH was offered without entropy")
         self._mechanism = mechanism
-        self._exchange = sasl.Exchange(mechanism, nonce=self._place.nonce())
+        host = self._place.dispatcher.server.hostname
+        self._exchange = sasl.Exchange(mechanism, nonce=self._place.nonce(), host=host)
         await self._go(self._exchange.start(initial))
 
     async def go_on(self, data: bytes) -> None:
@@ -85,27 +92,33 @@ class Proving(ABC):
                 self._challenge(data)
             case sasl.Credentials(user, password):
                 await self._verify(user, password)
+            case sasl.Proof(user):
+                await self._prove(user, outcome.fits)
             case sasl.NeedKeys(user):
                 await self._find_keys(user)
             case sasl.Success(user):
-                await self._welcome(user, "the client")
-            case sasl.Failure(reason):
+                await self._right(user, "the client")
+            case sasl.Failure(reason) if self._user:
+                await self._wrong(reason, self._user)
+            case sasl.Failure(reason):  # no guess was made
                 self._deny(WRONG, reason)
 
     async def _verify(self, user: str, password: str) -> None:
+        if await self._is_held_up(user):
+            return
         outcome = await self._ask(user, password)
-        if self._objected(outcome, user):
+        if await self._objected(outcome, user):
             return
         match outcome.verdict:
             case Identity(known, maildrop):
-                await self._welcome(known, outcome.by, maildrop)
+                await self._right(known, outcome.by, maildrop)
             case Credentials(keys):
                 if (found := self._keys(keys, outcome.by, user)) is None:
                     return
                 if await asyncio.to_thread(_fits, found, password):  # it is made to be slow
-                    await self._welcome(user, outcome.by)
+                    await self._right(user, outcome.by)
                 else:
-                    self._deny(WRONG, f"wrong password, by the keys of {outcome.by}", user)
+                    await self._wrong(f"wrong password, by the keys of {outcome.by}", user)
             case _:
                 try:
                     users = self._place.users
@@ -114,16 +127,39 @@ class Proving(ABC):
                     self._unable(error, user)
                     return
                 if name is None:
-                    self._deny(WRONG, "wrong name or password", user)
+                    await self._wrong("wrong name or password", user)
                 else:
-                    await self._welcome(name, "the users")
+                    await self._right(name, "the users")
+
+    async def _prove(self, user: str, fits: Callable[[str], bool]) -> None:
+        """A digest of the password, which `fits` holds against one that is kept in the clear."""
+        if await self._is_held_up(user):
+            return
+        outcome = await self._ask(user, None)
+        if await self._objected(outcome, user):
+            return
+        if isinstance(outcome.verdict, Identity | Credentials):
+            self._deny(UNABLE, f"{outcome.by} answered where the password itself was needed", user)
+            return
+        try:
+            users = self._place.users
+            name = None if users is None else await users.prove(user, fits)
+        except Exception as error:  # noqa: BLE001  as above
+            self._unable(error, user)
+            return
+        if name is None:
+            await self._wrong("wrong name or password, or the password isn't kept in the clear", user)
+        else:
+            await self._right(name, "the users")
 
     async def _find_keys(self, user: str) -> None:
         exchange = self._exchange
         if exchange is None:
             raise RuntimeError("keys were asked for without an exchange")
+        if await self._is_held_up(user):
+            return
         outcome = await self._ask(user, None)
-        if self._objected(outcome, user):
+        if await self._objected(outcome, user):
             return
         match outcome.verdict:
             case Identity():
@@ -143,16 +179,45 @@ class Proving(ABC):
                     scram = sasl.ScramKeys(kept.salt, kept.iterations, kept.stored_key, kept.server_key)
                 await self._go(exchange.keys(scram))
 
-    def _objected(self, outcome: Outcome, user: str) -> bool:
+    async def _objected(self, outcome: Outcome, user: str) -> bool:
         """Whether the stage has said no; then the client has heard it."""
         match outcome.verdict:
             case Deny(reason):
-                self._deny(WRONG, reason or f"denied by {outcome.by}", user)
+                await self._wrong(reason or f"denied by {outcome.by}", user)
             case Refuse(said):
                 self._deny(self._refusal(said), f"refused by {outcome.by}", user)
             case _:
                 return False
         return True
+
+    async def _is_held_up(self, user: str) -> bool:
+        """Let a login wait that follows too many failures; whether it isn't looked at, and the client knows."""
+        self._user, self._held = user, ""
+        limits, peer = self._place.failed_logins, self._session.peer.address
+        if limits is None or (hold := await limits.ahead(user, peer)) is None:
+            return False
+        if hold.is_final:
+            self._deny(TOO_MANY, hold.why, user)
+            return True
+        if await limits.wait(hold, peer):
+            self._held = f"{hold.wait_s:.1f} s, after {printable(hold.why[:200])}"
+        elif hold.is_shared:
+            self._held = f"not at all, since too many wait, after {printable(hold.why[:200])}"
+        else:
+            self._deny(TOO_MANY, f"{hold.why}, and too many wait", user)
+            return True
+        return False
+
+    async def _right(self, user: str, by: str, maildrop: str | None = None) -> None:
+        if (limits := self._place.failed_logins) is not None:
+            await limits.succeeded(self._user, self._session.peer.address)
+        await self._welcome(user, by, maildrop)
+
+    async def _wrong(self, reason: str, user: str) -> None:
+        """A proof that failed, which counts."""
+        if (limits := self._place.failed_logins) is not None:
+            await limits.failed(user, self._session.peer.address)
+        self._deny(WRONG, reason, user)
 
     def _keys(self, given: Mapping[str, Any], by: str, user: str) -> sasl.ScramKeys | None:
         """A plugin's keys; None, and the client has its answer, if they aren't any."""
@@ -198,14 +263,20 @@ class Proving(ABC):
 
     def _deny(self, reply: Reply, reason: str, user: str = "") -> None:
         self._exchange = None
+        self._user = ""
         facts = {
             "user": printable(user[:100]),
             "mechanism": self._mechanism,
             "failed": printable(reason),
             "reply": str(reply),
+            **self._waited(),
         }
         self._place.recorder.record(self._session.id, "auth", facts)
         self._say_no(reply)
+
+    def _waited(self) -> dict[str, str]:
+        """For the record."""
+        return {"waited": self._held} if self._held else {}
 
 
 class Authentication(Proving):
@@ -238,7 +309,7 @@ class Authentication(Proving):
         session.mechanism = self._mechanism
         session.standing = Standing(False, session.standing.quarantine, session.standing.discard)
         self._exchange = None
-        self._place.recorder.record(session.id, "auth", {"user": user, "mechanism": self._mechanism})
+        self._place.recorder.record(session.id, "auth", {"user": user, "mechanism": self._mechanism, **self._waited()})
         self._machine.answer(WELCOME)
 
 

@@ -21,6 +21,7 @@ from gatepost.hooks.dispatcher import Dispatcher
 from gatepost.hooks.notices import Notice
 from gatepost.hooks.ports import Clock, Recorder
 from gatepost.model import Address
+from gatepost.serving.failed_logins import FailedLogins
 from gatepost.serving.house import GateHouse
 from gatepost.serving.limits import SessionCounter
 from gatepost.serving.patience import LoopPatience
@@ -116,6 +117,9 @@ class Users(Protocol):
     async def scram_keys(self, name: str) -> Any:
         """The user's SCRAM-SHA-256 keys; None if there are none."""
 
+    async def prove(self, name: str, fits: Callable[[str], bool]) -> str | None:
+        """The user's canonical name, if `fits` says so of a password that is kept in the clear."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Ground:
@@ -135,7 +139,9 @@ class Ground:
     tls: Callable[[], ssl.SSLContext] | None = None
     lookup: Callable[[Address], Coroutine[Any, Any, str | None]] | None = None
     nonce: Callable[[], str] | None = None
-    """Entropy for SCRAM."""
+    """Entropy for SCRAM, CRAM-MD5 and APOP."""
+    failed_logins: FailedLogins | None = None
+    """None where they aren't counted."""
     notices: Mapping[type[Notice], Sequence[Callable[[Any], Any]]] = field(default_factory=dict)
 
     def tell(self, notice: Notice) -> None:

@@ -1,4 +1,4 @@
-"""POP3 logins: USER and PASS, and AUTH, by the same users and in the same time as SMTP's; then the maildrop is opened.
+"""POP3 logins: USER and PASS, APOP, AUTH, by SMTP's users and in the same time; then the maildrop is opened.
 
 A login that is refused for another reason than its proof says so by a response code (RFC 2449 §8, RFC 3206), so that a
 client doesn't ask its user for another password.
@@ -15,6 +15,7 @@ from gatepost.model.written import printable
 from gatepost.serving.authentication import Proving
 from gatepost.serving.pop3_place import PopPlace
 from gatepost.store.mailboxes import MailboxError, MailboxInUse, MailboxSession
+from gatepost.wire.pop3.apop import Apop
 from gatepost.wire.pop3.server import ServerSession
 
 _SPACE = "pop3-login"  # of the ledger
@@ -42,6 +43,11 @@ class PopLogin(Proving):
         """USER and PASS."""
         self._mechanism = "USER"
         await self._verify(user, password)
+
+    async def digest(self, user: str, digest: str) -> None:
+        """APOP."""
+        self._mechanism = "APOP"
+        await self._prove(user, Apop(self._machine.timestamp, digest).fits)
 
     @property
     def _verbatim(self) -> bool:
@@ -79,6 +85,7 @@ class PopLogin(Proving):
         self._exchange = None
         messages, octets = len(self.mailbox.messages), self.mailbox.octets
         facts: dict[str, object] = {"user": user, "mechanism": self._mechanism, "messages": messages, "octets": octets}
+        facts |= self._waited()
         if maildrop is not None:
             facts["maildrop"] = printable(maildrop)
         place.recorder.record(session.id, "login", facts)
@@ -107,5 +114,6 @@ class PopLogin(Proving):
     def _not_now(self, code: str, text: str, user: str) -> None:
         self._exchange = None
         facts = {"user": printable(user[:100]), "mechanism": self._mechanism, "failed": text, "reply": f"-ERR [{code}]"}
+        facts |= self._waited()
         self._place.recorder.record(self._session.id, "auth", facts)
         self._machine.err(f"{text} ({self._session.id})", code)

@@ -1,20 +1,23 @@
 """SASL mechanisms, the server's side, as values: responses in, challenges and outcomes out; POP3 and SMTP carry them.
 
 Strategy: `start` and then `respond` return what comes next. A mechanism knows no users: PLAIN and LOGIN end in
-`Credentials` somebody else verifies, SCRAM-SHA-256 (RFC 5802, RFC 7677) asks for a user's keys by `NeedKeys` and is
-given them by `keys`. Entropy is handed in. Nothing here raises on what a client sends; it ends in `Failure`.
+`Credentials` somebody else verifies, CRAM-MD5 (RFC 2195) in a `Proof`, which is held against the password somebody else
+keeps; SCRAM-SHA-256 (RFC 5802, RFC 7677) asks for a user's keys by `NeedKeys` and is given them by `keys`. Entropy is
+handed in. Nothing here raises on what a client sends; it ends in `Failure`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_RESPONSE = 8192  # octets; far above any name and password
 _MAX_NAME = 1024  # characters
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,20 @@ class Credentials:
 
     user: str
     password: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A digest that only who knows the password could make. The mechanism is through; success is the verifier's."""
+
+    user: str
+    challenge: bytes
+    digest: str
+
+    def fits(self, password: str) -> bool:
+        """Whether it was made with this password."""
+        made = hmac.new(password.encode("utf-8", "surrogatepass"), self.challenge, "md5").hexdigest()  # rfc2195#2
+        return hmac.compare_digest(made.encode(), self.digest.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +81,27 @@ class ScramKeys:
     server_key: bytes
 
 
-Outcome = Challenge | Credentials | NeedKeys | Success | Failure
-MECHANISMS = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
-"""What can be offered, strongest first."""
+Outcome = Challenge | Credentials | Proof | NeedKeys | Success | Failure
+MECHANISMS = ("SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5")
+"""What can be offered, strongest first; CRAM-MD5 is last, since it works for some users only."""
 
 
 class Exchange:
     """One authentication. Invariant: after an outcome other than Challenge and NeedKeys it answers only Failure."""
 
-    __slots__ = ("_mechanism", "_next", "_nonce", "_scram", "_user")
+    __slots__ = ("_host", "_mechanism", "_next", "_nonce", "_scram", "_user")
 
-    def __init__(self, mechanism: str, *, nonce: str) -> None:
-        """`nonce`: printable ASCII without commas, at least 18 octets of entropy, never used before (RFC 5802 §5.1)."""
+    def __init__(self, mechanism: str, *, nonce: str, host: str = "localhost") -> None:
+        """`nonce`: printable ASCII without commas, at least 18 octets of entropy, never used before (RFC 5802 §5.1);
+        `host`: the server's name, which CRAM-MD5's challenge tells.
+        """
         if mechanism not in MECHANISMS:
             raise ValueError(f"{mechanism} isn't one of {', '.join(MECHANISMS)}")
         if not (nonce.isascii() and nonce.isprintable() and nonce and not set(nonce) & {",", " "}):
             raise ValueError("a nonce is printable ASCII without commas and blanks")
         self._mechanism = mechanism
         self._nonce = nonce
+        self._host = host
         self._user = ""
         self._scram: _Scram | None = None
         self._next: Callable[[bytes], Outcome] | None = None
@@ -93,6 +113,11 @@ class Exchange:
                 self._next, prompt = self._plain, b""
             case "LOGIN":
                 self._next, prompt = self._login_user, b"Username:"
+            case "CRAM-MD5":
+                self._next, prompt = self._cram, self._cram_challenge()
+                if initial is not None:  # rfc2195#2: the server speaks first
+                    self._next = None
+                    return Failure("CRAM-MD5 has no initial response")
             case _:
                 self._next, prompt = self._scram_first, b""
         return Challenge(prompt) if initial is None else self.respond(initial)
@@ -139,6 +164,18 @@ class Exchange:
     def _login_password(self, data: bytes) -> Outcome:
         password = _text(data)
         return Credentials(self._user, password) if password else Failure("no password")
+
+    def _cram_challenge(self) -> bytes:
+        """rfc2195#2: the form of a Message-ID, never said before"""
+        return f"<{self._nonce}@{self._host}>".encode("ascii", "replace")
+
+    def _cram(self, data: bytes) -> Outcome:
+        """rfc2195#2: user, a blank, and the digest in lower-case hexadecimal"""
+        text = _text(data)
+        user, _, digest = (text or "").rpartition(" ")
+        if not user or not _DIGEST.fullmatch(digest):
+            return Failure("this isn't a name and a digest")
+        return Proof(user, self._cram_challenge(), digest)
 
     def _scram_first(self, data: bytes) -> Outcome:
         scram = _Scram.parse(data, self._nonce)
