@@ -46,12 +46,13 @@ from gatepost.wire.pop3.client_replies import (
 from gatepost.wire.pop3.client_states import AFTER, CONTENTS, LEGAL, LISTINGS, Ask, State
 
 MAX_COMMAND: Final = 255  # octets with CRLF, rfc2449#4
-MAX_ANSWER: Final = 4096  # octets of a line that are read; rfc2449#4 has 512
+MAX_ANSWER: Final = 4096  # octets of a line; rfc2449#4 has 512
 MAX_CHALLENGE: Final = 12_288  # octets of a challenge's line
 MAX_ENTRIES: Final = 1_000_000  # of a listing
 MAX_LISTING: Final = 96 * 1024 * 1024  # octets of a listing
 MAX_PIPELINED: Final = 100  # commands under way at once, so that neither side's buffers fill up
 _BATCH = 1000  # entries of one event
+_UNASKED = "it speaks without being asked"
 
 _Waiting = tuple[Ask, int]
 
@@ -159,6 +160,7 @@ class Client:
 
     def apop(self, name: str, password: str) -> None:
         """APOP; only where there is a `timestamp` (RuntimeError)."""
+        self._check(Ask.APOP)
         if not self.timestamp:
             raise RuntimeError("the greeting had no timestamp")
         digest = hashlib.md5((self.timestamp + password).encode(), usedforsecurity=False).hexdigest()
@@ -237,8 +239,9 @@ class Client:
         if set(argument) & {"\r", "\n", "\0"}:
             raise ValueError("what is said to a server holds no CR, LF or NUL")
         line = f"{ask.value} {argument}".encode() if argument else ask.value.encode()
-        if not self._waiting and len(self._input):
-            self._hear_unasked()
+        if not self._waiting and len(self._input) and not self._read_unasked():
+            self._break(_UNASKED)  # half a line: what follows would be taken for the answer
+        if self.state is State.CLOSED:
             return
         self._queue.append((line + b"\r\n", (ask, number)))
         self._go_on()
@@ -260,14 +263,17 @@ class Client:
     def _read(self) -> bool:
         """Go on with the input; false if more is needed."""
         if not self._waiting:
-            return bool(len(self._input) or self._input.ended) and self._hear_unasked()
+            return self._read_unasked()
         if self._content is not None:
             return self._read_content(self._content) or self._at_end()
         ask = self._waiting[0][0]
         if self._reading:
             return self._read_listing(ask) or self._at_end()
-        line = self._input.line(MAX_CHALLENGE if ask is Ask.AUTH else MAX_ANSWER)
-        return self._at_end() if line is None else self._hear(line, *self._waiting[0])
+        limit = MAX_CHALLENGE if ask is Ask.AUTH else MAX_ANSWER
+        line = self._input.line(limit)
+        if line is None:
+            return self._at_end()
+        return self._break("a line without end") if len(line) > limit else self._hear(line, *self._waiting[0])
 
     def _at_end(self) -> bool:
         if self._input.ended:
@@ -275,8 +281,7 @@ class Client:
         return self._input.ended
 
     def _hear(self, line: bytes, ask: Ask, number: int) -> bool:
-        is_bare = line.endswith(b"\n") and not line.endswith(b"\r\n")
-        line = without_end(line)
+        line, is_bare = without_end(line), not line.endswith(b"\r\n")
         reply = parse(line)
         if reply is None:
             if ask is Ask.AUTH and (data := challenge(line)) is not None:
@@ -376,15 +381,16 @@ class Client:
 
     # Ending
 
-    def _hear_unasked(self) -> bool:
+    def _read_unasked(self) -> bool:
         """What nobody waits for: a server that has had enough says so and goes (rfc1939#3); all else is a lie."""
+        if self.state is State.HANDSHAKE and len(self._input):
+            return self._break("octets in the clear after STLS")
         line = self._input.line(MAX_ANSWER)
-        if line is None and not len(self._input) and self._input.ended:
-            self._end(Closed())
-            return True
-        reply = None if line is None else parse(without_end(line))
+        if line is None:
+            return self._at_end()
+        reply = parse(without_end(line))
         if reply is None or reply.is_positive:
-            return self._break("it speaks without being asked")
+            return self._break(_UNASKED)
         self._end(Closed(reply))
         return True
 
