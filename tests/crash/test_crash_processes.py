@@ -1,7 +1,7 @@
 """Real processes killed while mail goes through them, at random moments and at chosen steps of what they write.
 
 Every message answered 250 must be found afterwards, once in each Maildir and at least once at the next server; none is
-half there. CRASH_KILLS sets how many kills there are (40).
+half there. CRASH_KILLS sets how many kills there are (24).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crash.load import SETTINGS, Load, drain, settle_accounts
 from house.peers import NextServer, next_server
 from house.server_process import ServerProcess, eventually
 
-KILLS = int(os.environ.get("CRASH_KILLS", "40"))
+KILLS = int(os.environ.get("CRASH_KILLS", "24"))
 MORTAL = str(Path(__file__).with_name("mortal_server.py"))
 
 
