@@ -20,7 +20,7 @@ from gatepost.model.blob import CHUNK
 from gatepost.store.files import FileSystem
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
-_LINE = re.compile(rb"([^ \n]+) (\d+)\n")
+_LINE = re.compile(rb"^([^ \n]+) (\d+)\n", re.MULTILINE)
 _NOBODY = "MAILER-DAEMON"
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -75,8 +75,8 @@ class Archive:
             file.close()
         line = self._files.append(index)
         try:
-            # a line that a crash has cut short ends here, and is none
-            line.write(b"\n" * self._is_cut(index) + b"%b %d\n" % (ticket.encode(), self._files.size(box)))
+            # a line that a crash has cut short ends so that it is none
+            line.write(b" cut\n" * self._is_cut(index) + b"%b %d\n" % (ticket.encode(), self._files.size(box)))
             line.sync()
         finally:
             line.close()

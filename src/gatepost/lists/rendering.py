@@ -134,9 +134,9 @@ def _people(section: Section, mailing_list: MailingList, *, is_rewritten: bool) 
         yield DeleteHeader("Sender")
         yield AddHeader("From", f"{name} <{mailing_list.address}>")
         before = unfold(written[0])
-        if not section.count("author"):
+        if one is not None and not section.count("author"):
             yield AddHeader("Author", before)  # rfc9057#3
-        if policy == "sender" and not section.count("reply-to"):
+        if one is not None and policy == "sender" and not section.count("reply-to"):
             yield AddHeader("Reply-To", before)
     if policy != "sender":
         yield DeleteHeader("Reply-To")
