@@ -28,34 +28,50 @@ _REVERSIBLE = frozenset({"MAIL", "RCPT", "DATA"})
 """Where a positive reply may become a refusal, and the move is taken back; a refusal stays one."""
 
 
+class _Heard:
+    """What a session's lines have come to. Only sessions have one whose lines or replies somebody is asked about."""
+
+    __slots__ = ("converses", "line", "number")
+
+    def __init__(self) -> None:
+        self.converses: Binding | None = None
+        self.number = 0
+        self.line = ""
+        """The line that is answered now, without secrets."""
+
+
 class Lines(Introduced):
     """Invariant: a plugin converses only between its own `Converse` and its next answer."""
 
-    __slots__ = ("_converses", "_line_heard", "_lines")
+    __slots__ = ("_lines",)
 
     def __init__(self, place: Place, stream: Stream, *, tls: bool = False) -> None:
         super().__init__(place, stream, tls=tls)
-        self._converses: Binding | None = None
-        self._lines = 0
-        self._line_heard = ""
-        """The line that is answered now, without secrets."""
+        self._lines: _Heard | None = None
+
+    @property
+    def _heard(self) -> _Heard:
+        if self._lines is None:
+            self._lines = _Heard()
+        return self._lines
 
     async def _line(self, event: events.Line) -> None:
-        line = event.line.decode("utf-8", "replace")
-        self._lines += 1
-        self._line_heard = without_secrets(line)
-        facts = {"line": line, "number": self._lines}
+        line, heard = event.line.decode("utf-8", "replace"), self._heard
+        heard.number += 1
+        heard.line = without_secrets(line)
+        facts = {"line": line, "number": heard.number}
         question = Question(stages.Command, self.session, OK, self._transaction, facts)
         await self._answer_command(await self._ask(question), line)
 
     async def _blob(self, event: events.Blob) -> None:
-        binding = self._converses
+        heard = self._heard
+        binding = heard.converses
         if binding is None:
             raise RuntimeError("a blob came for nobody")
         if not event.last and not event.data:
             self.machine.proceed()
             return
-        facts = {"line": "", "blob": event.data, "number": self._lines}
+        facts = {"line": "", "blob": event.data, "number": heard.number}
         question = Question(stages.Command, self.session, OK, self._transaction, facts)
         outcome = await self.place.dispatcher.ask_again(question, binding)
         if isinstance(outcome.verdict, Proceed) and not event.last:
@@ -64,8 +80,8 @@ class Lines(Introduced):
         await self._answer_command(outcome, "", blob=event)
 
     async def _answer_command(self, outcome: Outcome, line: str, blob: events.Blob | None = None) -> None:
-        machine = self.machine
-        self._converses = None
+        machine, heard = self.machine, self._heard
+        heard.converses = None
         is_obeyed = line.partition(" ")[0].upper() in ("QUIT", "RSET")  # which can't be refused, whatever is said
         match outcome.verdict:
             case Respond() | Converse() if is_obeyed:
@@ -87,7 +103,7 @@ class Lines(Introduced):
                 else:
                     machine.answer(reply)
             case Converse(reply, lines, octets):
-                self._converses = outcome.binding
+                heard.converses = outcome.binding
                 machine.converse(reply, lines=lines, octets=octets)
             case Hangup(reply):
                 self._hang_up(reply, outcome.by)
@@ -101,18 +117,18 @@ class Lines(Introduced):
         self.place.recorder.record(self.session.id, "refused", facts)
 
     async def _replying(self, event: events.Replying) -> None:
-        reply = event.reply
-        facts = {"line": self._line_heard, "number": self._lines}
+        reply, heard = event.reply, self._heard
+        facts = {"line": heard.line, "number": heard.number}
         outcome = await self._ask(Question(stages.Replying, self.session, reply, self._transaction, facts))
         if reply.code == 354:
-            self._line_heard = _END_OF_DATA  # what comes next is answered under this name
+            heard.line = _END_OF_DATA  # what comes next is answered under this name
         match outcome.verdict:
             case Respond(said, closes, counts):
                 verb = _verb(facts["line"])
                 if reply.code < 400 <= said.code != 421 and verb in _REVERSIBLE:
                     self.machine.take_back()
                     self.mailing.take_back(verb)
-                    self._record_refusal(self._line_heard, said, outcome.by)
+                    self._record_refusal(heard.line, said, outcome.by)
                     reply = said
                 else:
                     reply = said if _may_become(verb, reply, said) else reply.with_text(said.text)
