@@ -35,7 +35,7 @@ def test_the_gate_and_the_route_are_of_one_rule(routes, address, sender, user):
         ],
     )
     recipient = Recipient(Path.parse(address))
-    house = GateHouse(gates(settings, known=Mock(), ask=Mock(), hand_over=Mock()))
+    house = GateHouse(gates(settings, admission=Mock(), room=Mock(), ask=Mock(), hand_over=Mock()))
     gate = house.gate_for(recipient, sender, user)
     route = delivery_routes(settings).find(recipient.path, sender, user)
     assert (gate is None) is (route is None)

@@ -38,6 +38,7 @@ from gatepost.net.mx import Exchangers
 from gatepost.store import Spool, SpoolError
 from gatepost.store.embedded import find_shards, open_shard
 from gatepost.store.files import RealFiles
+from gatepost.store.users import Accounts
 
 if TYPE_CHECKING:
     from gatepost.app.lists import Lists
@@ -193,6 +194,7 @@ class Delivering:
             Observer(self._stores.recorder, self._generation, self._say, self.following),
             clock=time.time,
             chance=random.random,
+            aliases=self._aliases,
             schedule=Schedule(settings.delivery.first, settings.delivery.max, settings.delivery.expire),
             is_reception_busy=self._is_reception_busy,
             followed=self.following.attempt,
@@ -205,6 +207,10 @@ class Delivering:
             lists=lambda: self._lists,
         )
         self._runners.append((runner, asyncio.create_task(runner.run(), name="delivery")))
+
+    def _aliases(self) -> Accounts | None:
+        users = self._stores.users
+        return users if users.addresses.rules.aliases else None
 
     async def _adopt(self) -> None:
         """Take up the shards that belong to no worker any more, so that what is in them is delivered."""

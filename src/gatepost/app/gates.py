@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 from pathlib import Path as File
 
+from gatepost.app.addresses import rules
 from gatepost.app.protecting import pair
+from gatepost.app.quotas import NO_SUCH_USER
 from gatepost.app.settings.proxying import ProxyUrl
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.routes import SMTP_PORT, Deliver, Route
@@ -31,11 +33,9 @@ from gatepost.hooks.questions import Question
 from gatepost.model import AddressError, Path, Recipient, Reply
 from gatepost.model.senders import Senders
 from gatepost.serving.house import Existence, Gate, HandOver, OpenTo
+from gatepost.store.users import folded
 from gatepost.wire.smtp.client_events import Credentials, Introduction
 from gatepost.wire.socks import Proxy
-
-NO_SUCH_USER = Reply(550, "5.1.1", "there is no such user here")
-Known = Callable[[Path], Awaitable[bool]]
 
 
 class RouteError(ValueError):
@@ -45,28 +45,34 @@ class RouteError(ValueError):
 def gates(
     settings: Settings,
     *,
-    known: Known,
+    admission: Existence,
+    room: Existence,
     ask: Callable[[Route], Existence],
     hand_over: Callable[[Route], tuple[Existence, HandOver]],
 ) -> list[Gate]:
     """The gates of the settings, the postmaster's first: he always has one (RFC 5321 §4.5.1).
 
-    `known` tells whether an address is a user's, `ask` makes a caller-ahead for a route, `hand_over` what gives a
-    message to its server while the sender waits.
+    `admission` tells whether an address leads to anybody of ours who has room, `room` only whether there is; `ask`
+    makes a caller-ahead for a route, `hand_over` what gives a message to its server while the sender waits.
     """
     made: list[Gate] = []
+    aliases = frozenset(rules(settings).aliases)
     for route in settings.route:
         exists: Existence | None = None
         over: HandOver | None = None
         match route.recipients:
             case "users":
-                exists = _among_users(known)
+                exists = admission
             case "ask":
                 exists = ask(route)
             case File() as file:
                 exists = _listed(file)
+                if route.deliver.by == "maildir":
+                    exists = _both(exists, room)
             case _:
                 exists = None
+        if aliases and exists is not None and exists is not admission:
+            exists = _but_aliases(exists, aliases)
         if route.handover == "before-reply":
             on_rcpt, over = hand_over(route)
             exists = on_rcpt if exists is None or route.recipients == "ask" else _both(exists, on_rcpt)
@@ -178,12 +184,14 @@ def _action(route: Route, proxy: ProxyUrl | None) -> Action:
             )
 
 
-def _among_users(known: Known) -> Existence:
-    async def exists(question: Question) -> Reply | None:
-        recipient: Recipient = question.facts["recipient"]
-        return None if await known(recipient.path) else NO_SUCH_USER
+def _but_aliases(exists: Existence, aliases: frozenset[str]) -> Existence:
+    """Nobody else is asked about what the settings say is an alias."""
 
-    return exists
+    async def known(question: Question) -> Reply | None:
+        recipient: Recipient = question.facts["recipient"]
+        return None if folded(recipient.address) in aliases else await exists(question)
+
+    return known
 
 
 def _listed(file: File) -> Existence:

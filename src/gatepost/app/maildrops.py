@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from gatepost.app.quotas import Quotas
 from gatepost.delivery import NoMailbox
+from gatepost.delivery.ports import MailboxFull
 from gatepost.model import Blob, Path, Recipient, Ticket
+from gatepost.store.addresses import POSTMASTER
 from gatepost.store.maildrop import Maildrop
-from gatepost.store.users import Users
-
-POSTMASTER = "postmaster"
+from gatepost.store.users import Accounts
 
 
 class Maildrops:
@@ -16,16 +17,21 @@ class Maildrops:
     The postmaster has one even if nobody is a user of that name (RFC 5321 §4.5.1).
     """
 
-    def __init__(self, store: Maildrop | None, users: Users, *, takes_everybody: bool) -> None:
+    def __init__(self, store: Maildrop | None, users: Accounts, quotas: Quotas, *, takes_everybody: bool) -> None:
         self._store = store
         self._users = users
+        self._quotas = quotas
         self._takes_everybody = takes_everybody
 
     async def deliver(self, ticket: Ticket, recipient: Recipient, content: Blob, *, sender: Path, fresh: bool) -> None:
-        """Into the recipient's Maildir, once. NoMailbox if the address is nobody's, OSError if the disk won't."""
+        """Into the recipient's Maildir, once. NoMailbox if the address is nobody's, MailboxFull if it has to wait for
+        its user to make room, OSError if the disk won't."""
         if self._store is None:
             raise NoMailbox("a server without data has no maildrops")
-        user = await self._users.mailbox(recipient.path)
+        found = self._users.addresses.user(recipient.path)
+        if found is not None and not await self._quotas.takes(found):
+            raise MailboxFull(found.name)
+        user = None if found is None else found.name
         if user is None and recipient.local.lower() == POSTMASTER:
             user = POSTMASTER
         if user is None and self._takes_everybody:

@@ -23,8 +23,10 @@ from gatepost.admin.desk import Desk
 from gatepost.admin.destinations import DestinationsDesk
 from gatepost.admin.queue import ActionError, Queue
 from gatepost.admin.telling import Entry
+from gatepost.app.addresses import rules
 from gatepost.app.inbox import Inbox
 from gatepost.app.maildrops import Maildrops
+from gatepost.app.quotas import Quotas
 from gatepost.app.recording import MemoryRing, TraceRecorder
 from gatepost.app.settings.root import Settings
 from gatepost.app.users import open_users
@@ -58,6 +60,7 @@ class Stores:
         self.ledger: Ledger
         self.recorder: TraceRecorder
         self.users: Accounts
+        self.quotas: Quotas
         self.maildrop: Maildrops
         self.mailboxes: Mailboxes | None = None
         """The maildrops as POP3 shows them; None where nobody asks."""
@@ -108,7 +111,8 @@ class Stores:
             stores.records = MemoryRecords(ring)
             stores.recorder = TraceRecorder(ring, on_error=on_error)
             stores.users = await open_users(settings, None)
-            stores.maildrop = Maildrops(None, stores.users, takes_everybody=False)
+            stores.quotas = Quotas(settings, stores.users, None)
+            stores.maildrop = Maildrops(None, stores.users, stores.quotas, takes_everybody=False)
             stores.files = PrivateFiles(None)
             return stores
         try:
@@ -133,12 +137,18 @@ class Stores:
         self.records = TraceRecords(data / "trace", files, self._trace)
         self.users = await open_users(settings, data / "users.db")
         drop = Maildrop(data / "mail", files, hostname=settings.hostname)
-        self.maildrop = Maildrops(drop, self.users, takes_everybody=takes_everybody(settings))
+        self.quotas = Quotas(settings, self.users, drop.mailbox)
+        self.maildrop = Maildrops(drop, self.users, self.quotas, takes_everybody=takes_everybody(settings))
         if any(one.protocol == "pop3" for one in settings.listen):
             from gatepost.store.mailbox import MaildirMailboxes  # noqa: PLC0415  whoever has no POP3 doesn't wait
 
             self.mailboxes = MaildirMailboxes(drop.mailbox, files, on_damage=log.error)
         self.files = PrivateFiles(data / "shards" / str(shard) / "private")
+
+    def follow(self, settings: Settings) -> None:
+        """Where addresses lead, and quotas, are as these settings say from now on."""
+        self.users.follow(rules(settings))
+        self.quotas.follow(settings)
 
     def has_room(self, octets: int) -> bool:
         """Whether a message fits and leaves free what the settings keep free; the disk is asked once a second."""
@@ -160,7 +170,7 @@ class Stores:
 
     async def close(self) -> None:
         """Close what was opened."""
-        for name in ("spool", "ledger", "users", "maildrop", "mailboxes", "files"):
+        for name in ("spool", "ledger", "users", "quotas", "maildrop", "mailboxes", "files"):
             if (store := getattr(self, name, None)) is not None and hasattr(store, "close"):
                 await store.close()
         if self._lists is not None:

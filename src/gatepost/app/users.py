@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path as File
 
+from gatepost.app.addresses import rules
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.users import User as UserSettings
 from gatepost.store.passwords import Passwords
@@ -18,7 +19,7 @@ async def open_users(settings: Settings, registry: File | None) -> Accounts:
     sources: list[Source] = [StaticUsers(_user(one) for one in settings.user)]
     if registry is not None:
         sources.append(Registry(registry, os.urandom))
-    return Accounts(sources, passwords())
+    return Accounts(sources, passwords(), rules(settings))
 
 
 def passwords() -> Passwords:
@@ -33,4 +34,5 @@ def _user(one: UserSettings) -> User:
         scram=None if one.scram is None else one.scram.reveal(),
         aliases=tuple(one.aliases),
         send_as=tuple(one.send_as),
+        quota=one.quota,
     )

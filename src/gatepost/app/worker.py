@@ -175,7 +175,8 @@ class Worker:
         over = HandOvers(destinations)
         made = gates(
             settings,
-            known=self.stores.users.exists,
+            admission=self.stores.quotas.admission,
+            room=self.stores.quotas.room,
             ask=lambda route: ahead.existence(hop(route, settings.delivery.proxy)),
             hand_over=lambda route: over.pair(hop(route, settings.delivery.proxy)),
         )
@@ -251,6 +252,7 @@ class Worker:
         before, self.generation = self.generation, prepared.generation
         self.settings, self._around = prepared.generation.settings, prepared.around
         self.certificates = prepared.certificates
+        self.stores.follow(self.settings)
         self.delivering.switch(self.settings)
         self.generations += 1
         self._counter.limits = _session_limits(self.settings)

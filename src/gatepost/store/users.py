@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from gatepost.model import Path, glob_matches
+from gatepost.store.addresses import Addresses, Forward, Rules, parsed
 from gatepost.store.passwords import Passwords, ScramKeys
 from gatepost.store.stand_ins import StandIn, StandIns
 
@@ -29,6 +30,8 @@ class User:
     send_as: tuple[str, ...] = ()
     plain: str | None = field(default=None, repr=False)
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    quota: int | None = None
+    """Octets; 0 is without end, None what holds for everybody."""
 
 
 class Users(Protocol):
@@ -57,13 +60,13 @@ class Users(Protocol):
         """
 
     async def exists(self, address: Path | str) -> bool:
-        """Whether an address is a user's, by name or alias."""
+        """Whether mail for an address goes anywhere: to a user, or by an alias to others."""
 
     async def mailbox(self, address: Path | str) -> str | None:
-        """The name of the user whose address or alias this is."""
+        """The name of the user whose mailbox an address leads to, aliases for others apart."""
 
     def may_send_as(self, name: str, address: str) -> bool:
-        """Whether a user may send from an address: the name, an alias, or what `send_as` allows."""
+        """Whether a user may send from an address: the name, an alias, what leads to him, or what `send_as` allows."""
 
     def list(self) -> Sequence[User]:
         """Every user, by name."""
@@ -121,9 +124,11 @@ class StaticUsers:
 class Accounts:
     """The users of several sources; an earlier one wins."""
 
-    def __init__(self, sources: Sequence[Source], passwords: Passwords) -> None:
+    def __init__(self, sources: Sequence[Source], passwords: Passwords, rules: Rules | None = None) -> None:
         self._sources = tuple(sources)
         self._passwords = passwords
+        self.addresses: Addresses[User] = Addresses(rules or Rules(), self._having, folded)
+        """Where addresses lead; the rules may change while it runs."""
 
     @property
     def can_scram(self) -> bool:
@@ -153,11 +158,25 @@ class Accounts:
             return self._passwords.made_up_keys(secret, folded(name), like=self._stand_in())
         return None if user.scram is None else ScramKeys.parse(user.scram)
 
+    def follow(self, rules: Rules) -> None:
+        """These rules hold from now on."""
+        self.addresses = Addresses(rules, self._having, folded)
+
+    def lead(self, address: Path) -> User | Forward | None:
+        """Where mail for an address goes: to a user, on to others, or to nobody."""
+        return self.addresses.lead(address)
+
+    async def targets(self, address: Path) -> Sequence[Path] | None:
+        """Whose mail an alias's is in the end; None if the address is none."""
+        return self.addresses.targets(address)
+
     async def exists(self, address: Path | str) -> bool:
-        return self._find(str(address)) is not None
+        path = address if isinstance(address, Path) else parsed(address)
+        return path is not None and self.addresses.lead(path) is not None
 
     async def mailbox(self, address: Path | str) -> str | None:
-        user = self._find(str(address))
+        path = address if isinstance(address, Path) else parsed(address)
+        user = None if path is None else self.addresses.user(path)
         return None if user is None else user.name
 
     def may_send_as(self, name: str, address: str) -> bool:
@@ -165,8 +184,10 @@ class Accounts:
         if user is None:
             return False
         wanted = folded(address)
-        return any(folded(own) == wanted for own in (user.name, *user.aliases)) or any(
-            glob_matches(folded(pattern), wanted) for pattern in user.send_as
+        return (
+            any(folded(own) == wanted for own in (user.name, *user.aliases))
+            or any(glob_matches(folded(pattern), wanted) for pattern in user.send_as)
+            or self._shares(user, address)
         )
 
     def list(self) -> Sequence[User]:
@@ -185,9 +206,23 @@ class Accounts:
         """What an unknown user's password is held against: what most users have."""
         return max((source.stand_in for source in self._sources), key=lambda one: one.users, default=StandIn()).secret
 
+    def _shares(self, user: User, address: str) -> bool:
+        """Whether the address is the user's by a rule (`ann+shop@`), or an alias's whose mail he has too."""
+        path = parsed(address)
+        if path is None:
+            return False
+        theirs = (path, *(self.addresses.targets(path) or ()))
+        return any(owner is not None and owner.name == user.name for owner in map(self.addresses.own, theirs))
+
     def _find(self, address: str) -> User | None:
-        wanted = folded(address)
-        return next((user for source in self._sources if (user := source.find(wanted))), None)
+        return self._having(folded(address))
+
+    def _having(self, address: str) -> User | None:
+        """The user with this very name or alias, as `folded` writes it."""
+        for source in self._sources:
+            if (user := source.find(address)) is not None:
+                return user
+        return None
 
 
 def folded(address: str) -> str:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gatepost.store import quota as module
-from gatepost.store.quota import Limit, Quota, Usage
+from gatepost.store.quota import Limit, Quota, Usage, quota_in
 
 NOW_NS = 1_790_000_000_000_000_000
 
@@ -45,13 +45,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def limits() -> dict[str, Limit]:
-    return {}
-
-
-@pytest.fixture
-async def quota(tmp_path, clock, limits):
-    made = Quota(lambda user: tmp_path / user, limits.get, monotonic=clock, now_ns=lambda: NOW_NS)
+async def quota(tmp_path, clock):
+    made = Quota(lambda user: tmp_path / user, monotonic=clock, now_ns=lambda: NOW_NS)
     yield made
     await made.close()
 
@@ -86,16 +81,15 @@ async def test_names_are_added_up_in_the_inbox_and_beside_it(box, quota):
     assert await quota.usage("ann") == Usage(1120, 5)
 
 
-async def test_nobodys_mailbox_is_empty(quota, limits):
+async def test_nobodys_mailbox_is_empty(quota):
     assert await quota.usage("bob") == Usage(0, 0)
-    limits["bob"] = Limit(octets=10)
-    assert await quota.room("bob", 10)
+    assert await quota.room("bob", Limit(octets=10), 10)
 
 
 @pytest.mark.parametrize(
     "limit, size, has_room",
     [
-        (None, 10**12, True),
+        (Limit(), 10**12, True),
         (Limit(), 10**12, True),
         (Limit(octets=100), 70, True),
         (Limit(octets=100), 71, False),
@@ -106,17 +100,15 @@ async def test_nobodys_mailbox_is_empty(quota, limits):
         (Limit(octets=0), 0, False),
     ],
 )
-async def test_there_is_room_up_to_the_limit(box, quota, limits, limit, size, has_room):
+async def test_there_is_room_up_to_the_limit(box, quota, limit, size, has_room):
     put(box / "new", "1.a,S=10,W=12")
     put(box / "cur", "2.b,S=20,W=30:2,S")
-    limits["ann"] = limit
-    assert await quota.room("ann", size) is has_room
+    assert await quota.room("ann", limit, size) is has_room
 
 
-async def test_who_has_no_limit_costs_no_look(box, quota, limits, scans):
-    assert await quota.room("ann", 5)
-    limits["ann"] = Limit(octets=4)
-    assert not await quota.room("ann", 5)  # it never will fit
+async def test_who_has_no_limit_costs_no_look(box, quota, scans):
+    assert await quota.room("ann", Limit(), 5)
+    assert not await quota.room("ann", Limit(octets=4), 5)  # it never will fit
     assert scans.folders == []
 
 
@@ -173,13 +165,47 @@ async def test_who_asks_at_the_same_time_shares_a_count(box, quota, scans):
     assert len(scans.folders) == 4
 
 
-async def test_a_mailbox_that_cant_be_counted_has_room(box, quota, limits, monkeypatch):
+async def test_room_that_was_made_counts_at_once(box, quota, clock, scans):
+    put(box / "new", "1.a,S=80,W=82")
+    put(box / "new", "2.b,S=15,W=16")
+    assert await quota.room("ann", Limit(octets=100), 5)
+    assert not await quota.room("ann", Limit(octets=100), 6)
+    (box / "new" / "2.b,S=15,W=16").unlink()  # by whatever program
+    assert await quota.room("ann", Limit(octets=100), 20)
+    counts = len(scans.folders)
+    assert await quota.room("ann", Limit(octets=100), 20)
+    assert len(scans.folders) == counts  # a yes is good for a while
+
+
+@pytest.mark.parametrize(
+    ("extra", "limit"),
+    [
+        ({}, None),
+        ({"userdb_quota_rule": "*:storage=1G"}, Limit(octets=1 << 30)),
+        ({"quota_rule": "*:storage=512:messages=10"}, Limit(octets=512 * 1024, messages=10)),
+        ({"userdb_quota_rule": "*:bytes=70"}, Limit(octets=70)),
+        ({"userdb_quota_rule": "*:storage=0"}, Limit()),
+        ({"userdb_quota_rule": "*:ignore"}, Limit()),
+        ({"userdb_quota_storage_size": "5M"}, Limit(octets=5 << 20)),
+        ({"quota": "70", "uid": "5"}, Limit(octets=70)),
+    ],
+)
+def test_a_quota_as_dovecot_writes_it(extra, limit):
+    assert quota_in(extra) == limit
+
+
+@pytest.mark.parametrize("rule", ["Trash:storage=+10%", "*:storage=10%", "*", "*:messages=-1", "*:storage=big"])
+def test_a_quota_that_cant_be_kept_is_refused(rule):
+    with pytest.raises(ValueError, match="quota_rule"):
+        quota_in({"quota_rule": rule})
+
+
+async def test_a_mailbox_that_cant_be_counted_has_room(box, quota, monkeypatch):
     def broken(folder, tell):
         raise OSError(errno.EIO, "injected")
 
     monkeypatch.setattr(module, "scan_folder", broken)
-    limits["ann"] = Limit(octets=10)
-    assert await quota.room("ann", 10)
+    assert await quota.room("ann", Limit(octets=10), 10)
     with pytest.raises(OSError, match="injected"):
         await quota.usage("ann")
 
