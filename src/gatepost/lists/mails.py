@@ -33,8 +33,8 @@ MOST_NAMED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One mail. `answers` is the Message-ID it answers, brackets and all, "" where it answers none; `attached` a
-    message's header section; `back` the return path's purpose and extension.
+    """One mail. `answers` is the Message-ID of the mail it answers, brackets and all, "" where that has none; None: it
+    answers no mail. `attached` is a message's header section, `back` the return path's purpose and extension.
     """
 
     to: tuple[Path, ...]
@@ -42,7 +42,7 @@ class Letter:
     text: str
     by: Purpose = Purpose.REQUEST
     reply_to: Path | None = None
-    answers: str = ""
+    answers: str | None = None
     attached: bytes = b""
     back: tuple[Purpose, str] = (Purpose.BOUNCES, "")
 
@@ -72,7 +72,7 @@ def render(letter: Letter, mailing_list: MailingList, *, message_id: str, bounda
         ("Subject", letter.subject),
         ("Date", date(now)),
         ("Message-ID", f"<{message_id}>"),
-        ("Auto-Submitted", "auto-replied" if letter.answers else "auto-generated"),  # rfc3834#5
+        ("Auto-Submitted", "auto-generated" if letter.answers is None else "auto-replied"),  # rfc3834#5
         ("Precedence", "bulk"),
         ("X-Auto-Response-Suppress", "All"),
         ("List-Help", f"<mailto:{address_for(mailing_list.address, Purpose.REQUEST).address}?subject=help>"),
