@@ -4,6 +4,7 @@ post that waits for its moderator. One running server, with the people's mail in
 
 from __future__ import annotations
 
+import json
 import smtplib
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -66,6 +67,13 @@ def letter(gate: Premises, user: str, words: str) -> EmailMessage:
     return message
 
 
+def _score(gate: Premises, address: str) -> float:
+    """How many bounces count against a member of `news`."""
+    return next(
+        one["score"] for one in json.loads(gate.ask("list", "members", "news", "--json")) if one["address"] == address
+    )
+
+
 def test_somebody_joins_reads_writes_and_leaves(gate: Premises) -> None:
     bob, mark = "bob@example.org", fresh_mark()
     assert send(gate, bob, "news@example.org", "I am new here") == 550
@@ -76,12 +84,14 @@ def test_somebody_joins_reads_writes_and_leaves(gate: Premises) -> None:
     assert letter(gate, bob, "Welcome to news")["Auto-Submitted"] == "auto-replied"
     assert bob in gate.ask("list", "members", "news")
 
-    gate.ask("list", "subscribe", "news", "ann@example.org")
+    gate.ask("list", "subscribe", "news", "ann@example.org", "gone@example.org")
     assert send(gate, bob, "news@example.org", f"First post {mark}") == 250
     copy = letter(gate, "ann@example.org", f"First post {mark}")
     assert "news.example.org" in copy["List-Id"]
     assert copy["From"] == bob
     assert copy["Return-Path"].startswith("<news-bounces+")
+
+    eventually(lambda: _score(gate, "gone@example.org") == 1.0)
 
     assert send(gate, bob, "news-unsubscribe@example.org", "") == 250
     question = letter(gate, bob, "be taken off the list")

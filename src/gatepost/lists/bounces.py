@@ -1,10 +1,10 @@
 """What comes back: whose address doesn't take mail, how often, and when it is given up.
 
-Strategy: a copy's return path carries its member, signed, so a bounce says whose it is and nobody can make up one
-(where a list has no such paths, the report's own words are taken). Only delivery status notifications that say "failed"
-count. A score rises by at most one bounce a day and is forgotten after some quiet days; at the limit mail stops and a
-probe is sent (lists.probing), and only a bounce of that probe takes a member off. Nothing here is ever answered: a
-bounce of a bounce, and a storm of them, ends here (L2).
+Strategy: a copy's return path carries its member, signed, so a bounce says whose it is and nobody can make up one.
+What our own delivery reports is believed as it stands, and so is every report where a list has no such paths. Only
+delivery status notifications that say "failed" count. A score rises by at most one bounce a day and is forgotten after
+some quiet days; at the limit mail stops and a probe is sent (lists.probing), and only a bounce of that probe takes a
+member off. Nothing here is ever answered: a bounce of a bounce, and a storm of them, ends here (L2).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ HARD, SOFT = 1.0, 0.5
 PROBE = "probe"
 """The action of the token that a probe's return path carries."""
 
+_OURS = "notice-of"  # the fact of a report that our own delivery has written: it names whom it couldn't reach
 _ABOUT_THE_MAIL = ("5.2.3", "5.3.4", "5.6.", "5.7.")  # rfc3463#3: too large, its content, policy: not the address
 
 
@@ -37,7 +38,8 @@ async def take(context: Context, mailing_list: MailingList, purpose: Purpose, ex
         return Handled()
     if purpose is Purpose.PROBE:
         return await _probed(context, mailing_list, extension, failed[0])
-    for member, told in await _members(context, mailing_list, extension, failed):
+    is_ours = _OURS in entry.facts
+    for member, told in await _members(context, mailing_list, extension, failed, is_ours=is_ours):
         await _count(context, mailing_list, member, weight(told))
     return Handled()
 
@@ -69,7 +71,7 @@ def working(member: Member) -> Member:
 
 
 async def _members(
-    context: Context, mailing_list: MailingList, extension: str, failed: list[Told]
+    context: Context, mailing_list: MailingList, extension: str, failed: list[Told], *, is_ours: bool
 ) -> list[tuple[Member, Told]]:
     store = context.store
     if extension:
@@ -77,7 +79,7 @@ async def _members(
         member = None if id is None else await store.member_by_id(id)
         worst = max(failed, key=weight)
         return [(member, worst)] if member is not None and member.list == mailing_list.name else []
-    if mailing_list.options.verp:
+    if mailing_list.options.verp and not is_ours:
         return []  # no copy has left with this address: anybody may have written the report
     found: dict[int, tuple[Member, Told]] = {}
     for told in failed:

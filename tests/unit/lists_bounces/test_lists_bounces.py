@@ -12,7 +12,7 @@ from gatepost.content.dsn_reading import Told
 from gatepost.lists.addressing import bounces_address
 from gatepost.lists.bounces import scored, weight, working
 from gatepost.store.lists import Member
-from list_desk import DAY, NOON, OWNER, Desk, letter_of, words
+from list_desk import DAY, NOON, OWNER, Desk, letter_of, report, words
 
 ANN = "ann@example.net"
 
@@ -88,6 +88,13 @@ async def test_without_paths_of_their_own_the_reports_words_count() -> None:
     await desk.bounce("news-bounces@example.org", "stranger@example.net")
     assert (await _ann(desk)).score == 1.0
     await desk.store.close()
+
+
+async def test_what_our_own_delivery_reports_is_believed(desk: Desk) -> None:
+    """A copy that is refused while we are the client: the report goes to the list, and names whom it was for."""
+    entry = desk.entry("news-bounces@example.org", report(ANN), sender="")
+    await desk.handle(replace(entry, facts={"notice-of": "T-1"}))
+    assert (await _ann(desk)).score == 1.0
 
 
 async def test_at_most_one_a_day_until_the_limit_stops_mail(desk: Desk) -> None:
