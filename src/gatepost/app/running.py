@@ -148,6 +148,10 @@ def worker_desk(worker: Worker, more: Mapping[str, Action]) -> Desk:
     submissions, data = way.submissions, worker.settings.data
     if submissions is not None and data is not None:
         more = {**more, SUBMIT: lambda arguments: take_in(submissions, data, arguments)}
+    if worker.collecting is not None:
+        from gatepost.app.collecting import actions  # noqa: PLC0415  whoever has no account doesn't wait
+
+        more = {**more, **actions(worker.collecting)}
     return Desk(queue, stores.records, more)
 
 

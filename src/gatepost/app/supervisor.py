@@ -232,6 +232,8 @@ class Supervisor:
             "queue.suspend": self._queue_suspend,
             "queue.resume": self._queue_resume,
             SUBMIT: self._submit,
+            "collect.list": self._at_first("collect.list"),
+            "collect.fetch": self._at_first("collect.fetch"),
         }
         for name in ("show", "retry", "hold", "release", "delete"):
             more[f"queue.{name}"] = self._at_one(f"queue.{name}")
@@ -293,6 +295,17 @@ class Supervisor:
         except Gone as error:
             text = "the worker that was given the message has died; it may have it"
             raise ActionError(text, "gatepost queue list, or gatepost trace, then try again") from error
+
+    def _at_first(self, action: str) -> Action:
+        """Done by the worker that has the first shard, as collecting is."""
+
+        async def act(arguments: Mapping[str, Any]) -> Any:
+            try:
+                return await self._children[0].ask(action, arguments)
+            except Gone as error:
+                raise ActionError("the worker that collects is starting again", "try again") from error
+
+        return act
 
     def _at_one(self, action: str) -> Action:
         """Done by whichever worker has the message."""

@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatepost.app.delivering import Delivering
 from gatepost.app.dialects import load_plugins
@@ -37,6 +37,9 @@ from gatepost.serving.patience import LoopPatience, SystemClock
 from gatepost.serving.reception import Reception
 from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
+
+if TYPE_CHECKING:
+    from gatepost.collecting.schedule import Collecting
 
 log = logging.getLogger("gatepost")
 
@@ -86,6 +89,8 @@ class Worker:
         self.listeners: dict[str, Bound] = {}
         self.delivering: Delivering
         """How mail leaves; there once the worker has started."""
+        self.collecting: Collecting | None = None
+        """What fetches mail from elsewhere: in the worker with the first shard, where there are accounts."""
         self._starters = starters or Starters()
         self._patience = LoopPatience()
         self._resolver = resolver(settings)
@@ -141,6 +146,7 @@ class Worker:
             await self.delivering.begin()
             for listener in settings.listen:
                 await self._listen(listener, (sockets or {}).get(listener.name))
+            await self._collect()
         except BaseException:
             await self.stop(0)
             raise
@@ -215,6 +221,18 @@ class Worker:
         self._listening.append(listening)
         self.listeners[name] = Bound(listener, listening.address)
 
+    async def _collect(self) -> None:
+        """Fetch mail from elsewhere as the settings say, from now on."""
+        if self._shard or not (self.settings.collect or self.collecting):
+            return
+        from gatepost.app.collecting import accounts, open_collecting  # noqa: PLC0415  whoever has no account doesn't wait
+
+        if self.collecting is None:
+            self.collecting = open_collecting(self.stores, self._around, lambda: self.generation)
+            await self.collecting.begin(accounts(self.settings))
+        else:
+            self.collecting.switch(accounts(self.settings))
+
     def _session_ended(self, reception: Connected[Any]) -> None:
         self._sessions.pop(reception).end_session()
         if (say := self.say) is not None:
@@ -258,6 +276,8 @@ class Worker:
         self._counter.limits = _session_limits(self.settings)
         self._retired.append(before)
         self._patience.spawn(self._retire(before))
+        if self.settings.collect or self.collecting:
+            self._patience.spawn(self._collect())
 
     async def abandon(self) -> None:
         """Close what was prepared, if anything was."""
@@ -282,6 +302,8 @@ class Worker:
     async def stop(self, grace_s: float = 30.0) -> None:
         """Accept nothing more, let transactions finish for `grace_s` seconds, then end everything in order."""
         await self.stop_accepting()
+        if self.collecting is not None:
+            await self.collecting.stop()
         self._all_ended.clear()
         for session in tuple(self._sessions):
             session.go_down()

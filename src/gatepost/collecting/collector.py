@@ -196,20 +196,25 @@ class Collector:
 async def _look(remote: Remote) -> tuple[By, list[Sight]]:
     """The listing, and what tells its messages apart."""
     listing = await remote.messages()
+    names: list[str] | None = None
+    by = By.CONTENT
     if remote.has_uidl:
-        keys: list[str | None] = [*keys_of(By.UIDL.value, [one.uid or f" {one.size}" for one in listing])]
-        by = By.UIDL
-    elif remote.has_top:
-        headers = [await remote.header(one.number) for one in listing]
-        keys = [*keys_of(By.HEADER.value, _names(listing, headers))]
+        names, by = [one.uid or f" {one.size}" for one in listing], By.UIDL
+    elif remote.has_top and (names := await _header_hashes(remote, listing)) is not None:
         by = By.HEADER
-    else:
-        keys, by = [None] * len(listing), By.CONTENT
+    keys = [None] * len(listing) if names is None else keys_of(by.value, names)
     return by, [Sight(one.number, one.size, key) for one, key in zip(listing, keys, strict=True)]
 
 
-def _names(listing: Sequence[Found], headers: Sequence[bytes | None]) -> list[str]:
-    return [header_hash(header or b"", one.size) for one, header in zip(listing, headers, strict=True)]
+async def _header_hashes(remote: Remote, listing: Sequence[Found]) -> list[str] | None:
+    """A name for each; None where the server doesn't give every header after all."""
+    names: list[str] = []
+    for one in listing:
+        header = await remote.header(one.number)
+        if header is None:
+            return None
+        names.append(header_hash(header, one.size))
+    return names
 
 
 class _Reader:

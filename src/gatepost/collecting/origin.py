@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from gatepost.collecting.accounts import Believed
 from gatepost.content.headers import Section
@@ -24,6 +24,13 @@ from gatepost.model.peer import plain_address
 UNKNOWN = IPv4Address(0)
 """The peer's address where nothing says who it was."""
 
+_INNER = tuple(
+    ip_network(one)
+    for one in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "0.0.0.0/32"),  # rfc1918#3
+        *("::1/128", "fc00::/7", "fe80::/10", "::/128"),  # rfc4193#3.1
+    )
+)
 _MAX_VALUE = 4096  # octets of a field that are looked at
 _MAX_HOPS = 30
 _SAID = re.compile(r"\b(?:helo|ehlo|ident|auth|port)[ =]\S+", re.IGNORECASE)
@@ -114,7 +121,7 @@ def _is_believed(hop: Hop, believed: Believed) -> bool:
 
 def _is_inner(address: Address) -> bool:
     """The writer's own machine or network: nobody from outside has such an address."""
-    return address.is_loopback or address.is_private or address.is_link_local or address.is_unspecified
+    return any(address.version == network.version and address in network for network in _INNER)
 
 
 def _apart(value: str) -> tuple[str, list[tuple[int, str]]]:

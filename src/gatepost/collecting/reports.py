@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
@@ -102,6 +102,20 @@ class Report:
             ("failed", self.failed),
             ("deleted there", self.deleted),
         ]
+
+
+_SUMMED = ("listed", "taken", "held", "discarded", "later", "too_large", "failed", "left", "deleted", "octets")
+
+
+def summed(reports: Sequence[Report]) -> Report:
+    """All of them as one, with the first trouble."""
+    counts = {name: sum(getattr(one, name) for one in reports) for name in _SUMMED}
+    failed = sum(not one.is_well for one in reports)
+    trouble = next((one.trouble for one in reports if not one.is_well), None)
+    text = f"{failed} of {len(reports)} accounts couldn't be looked at" if failed else ""
+    began = min((one.began for one in reports), default=0.0)
+    ended = max((one.ended for one in reports), default=0.0)
+    return Report("", began, ended, trouble=trouble, text=text, **counts)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,11 +97,7 @@ class Collecting:
 
     async def begin(self, accounts: Sequence[Account]) -> None:
         """Take up how they were doing, and look at each when it is due."""
-        for name, memo in (await self._house.notes.memos(ROOT)).items():
-            _, account, *rest = name.split("/")
-            found = next((one for one in accounts if one.name == account), None)
-            if rest == ["run"] and found is not None:
-                self._standings[account] = _recalled(found, memo, self._house.now())
+        self._standings = recalled(accounts, await self._house.notes.memos(ROOT), self._house.now())
         self.switch(accounts)
         self._loop = asyncio.create_task(self._keep(), name="collecting")
 
@@ -217,6 +213,17 @@ def _pause(standing: Standing) -> float | None:
 def _is_another(before: Account, after: Account) -> bool:
     """Whether what stood in the way before needn't any more: another server, user, password or way to log in."""
     return before.login != after.login or before.enabled != after.enabled
+
+
+def recalled(accounts: Sequence[Account], memos: Mapping[str, bytes], now: float) -> dict[str, Standing]:
+    """How the accounts were doing that have had a run, by name."""
+    by_name = {one.name: one for one in accounts}
+    found: dict[str, Standing] = {}
+    for name, memo in memos.items():
+        _, account, *rest = name.split("/")
+        if rest == ["run"] and account in by_name:
+            found[account] = _recalled(by_name[account], memo, now)
+    return found
 
 
 def _recalled(account: Account, memo: bytes, now: float) -> Standing:

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "trace": "gatepost.app.cli.trace",
     "queue": "gatepost.app.cli.queue",
     "user": "gatepost.app.cli.user",
+    "fetch": "gatepost.app.cli.fetch",
     "list": "gatepost.app.cli.list",
     "plugin": "gatepost.app.cli.plugin",
     "binding": "gatepost.app.cli.binding",

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path as File
 
 from gatepost.app.settings.bindings import check_instances
+from gatepost.app.settings.collect import check_collect
 from gatepost.app.settings.dkim import check_dkim
 from gatepost.app.settings.plugins import Asked
 from gatepost.app.settings.pop3 import check_pop3
@@ -319,4 +320,5 @@ HOUSE_CHECKS = (
     check_sizes,
     check_dkim,
     check_pop3,
+    check_collect,
 )

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
+from gatepost.app.settings.collect import Collect
 from gatepost.app.settings.dkim import Dkim
 from gatepost.app.settings.name_servers import Dns
 from gatepost.app.settings.origins import Origins
@@ -155,6 +156,9 @@ class Settings(Section):
     users: Users = Field(default=Users(), description="What concerns all users, and which addresses lead to them.")
     alias: tuple[Alias, ...] = Field(
         default=(), description="One table for each address whose mail goes to others, here or elsewhere."
+    )
+    collect: tuple[Collect, ...] = Field(
+        default=(), description="One table for each maildrop on another server, whose mail is fetched by POP3."
     )
     plugin: tuple[Plugin, ...] = Field(
         default=(), description="One table for each plugin, asked by priority, then in this order."
