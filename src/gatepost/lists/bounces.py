@@ -78,7 +78,7 @@ async def _members(
         id = bounced_member(mailing_list, extension, store.secret)
         member = None if id is None else await store.member_by_id(id)
         worst = max(failed, key=weight)
-        return [(member, worst)] if member is not None and member.list == mailing_list.name else []
+        return [] if member is None else [(member, worst)]
     if mailing_list.options.verp and not is_ours:
         return []  # no copy has left with this address: anybody may have written the report
     found: dict[int, tuple[Member, Told]] = {}

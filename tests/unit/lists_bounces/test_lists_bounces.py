@@ -153,6 +153,8 @@ async def test_a_probe_that_bounces_takes_the_member_off_and_the_owner_is_told(d
 async def test_a_probe_proves_nothing_about_who_is_back_or_was_never_probed(desk: Desk) -> None:
     probe = await desk.store.ask("news", ANN, "probe", desk.now, DAY)
     question = await desk.store.ask("news", ANN, "unsubscribe", desk.now, DAY)
-    for token in (probe, question, "a" * 16):
+    assert (await desk.bounce(f"news-probe+{probe}@example.org", ANN)).deposits == ()
+    await desk.store.change_member(replace(await _ann(desk), stopped_at=NOON, probed_at=NOON))
+    for token in (question, "a" * 16):
         assert (await desk.bounce(f"news-probe+{token}@example.org", ANN)).deposits == ()
     assert await desk.store.member("news", ANN) is not None

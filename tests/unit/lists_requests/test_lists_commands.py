@@ -43,7 +43,7 @@ def test_where_a_command_may_stand() -> None:
     assert _read(b"Subject: Re: AW: Re[2]: help\r\n\r\nunsubscribe\r\n") == Command(Wish.HELP)
     assert _read(b"Subject: =?utf-8?b?aGVscA==?=\r\n\r\n") == Command(Wish.HELP)
     assert _read(b"Subject: question\r\n\r\nDear list,\r\n\r\nunsubscribe\r\n") == Command(Wish.UNSUBSCRIBE)
-    assert _read(b"\r\n> help\r\nwho\r\n") == Command(Wish.WHO)
+    assert _read(b"\r\n" + b"> help\r\n" * 20 + b"who\r\n") == Command(Wish.WHO)
     assert _read(b"\r\nend\r\nhelp\r\n") is None
     assert _read(b"\r\nHi\r\n-- \r\nhelp\r\n") is None
     assert _read(b"\r\n" + b"prose\r\n" * 10 + b"help\r\n") is None
