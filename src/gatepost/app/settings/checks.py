@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network
 from pathlib import Path as File
 
+from gatepost.app.settings.addresses import check_addresses
 from gatepost.app.settings.bindings import check_instances
 from gatepost.app.settings.collect import check_collect
 from gatepost.app.settings.dkim import check_dkim
@@ -315,6 +316,7 @@ HOUSE_CHECKS = (
     check_relaying,
     check_routes,
     check_users,
+    check_addresses,
     check_listeners,
     check_certificates,
     check_sizes,
