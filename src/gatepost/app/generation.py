@@ -7,6 +7,7 @@ when the last of them has ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 from base64 import b64encode
@@ -39,6 +40,12 @@ from gatepost.wire.sasl import MECHANISMS
 from gatepost.wire.smtp.profile import BareNewline, Profile
 from gatepost.wire.smtp.states import Protocol
 
+log = logging.getLogger("gatepost")
+
+NOBODY_IN_THE_CLEAR = (
+    "a plugin decides about logins, or no user's password is kept in the clear; "
+    "gatepost user passwd NAME --keep-plain, then gatepost reload"
+)
 _WITH_CONTENT = PER_RECIPIENT | {OutMessage}
 
 
@@ -288,8 +295,11 @@ def mechanisms(settings: Settings, around: Surroundings, plugins_decide: bool) -
     left_out = set()
     if not getattr(users, "can_scram", False):
         left_out.add("SCRAM-SHA-256")
-    if not (settings.users.cram_md5 and getattr(users, "can_prove", False)):
+    if not settings.users.cram_md5:
         left_out.add("CRAM-MD5")
+    elif not getattr(users, "can_prove", False):
+        left_out.add("CRAM-MD5")
+        log.warning("CRAM-MD5 isn't offered: %s", NOBODY_IN_THE_CLEAR)
     return tuple(one for one in MECHANISMS if one not in left_out)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from gatepost.app.generation import Surroundings, mechanisms, nonce
+from gatepost.app.generation import NOBODY_IN_THE_CLEAR, Surroundings, mechanisms, nonce
 from gatepost.app.settings.root import Listener, Settings
 from gatepost.hooks.dispatcher import Dispatcher
 from gatepost.hooks.notices import Notice
@@ -16,6 +17,8 @@ from gatepost.serving.place import Timeouts
 from gatepost.serving.pop3_place import PopPlace
 from gatepost.serving.proxied import ProxyDoor
 from gatepost.wire.pop3.profile import Profile
+
+log = logging.getLogger("gatepost")
 
 
 def pop_place(
@@ -31,6 +34,8 @@ def pop_place(
     certificate = around.certificate
     decides = PopLogin in dispatcher.chains
     can_apop = not decides and getattr(around.users, "can_prove", False)
+    if settings.pop3.apop and not can_apop:
+        log.warning("APOP isn't offered: %s", NOBODY_IN_THE_CLEAR)
     if around.mailboxes is None:
         raise RuntimeError("a POP3 listener needs mailboxes")
     return PopPlace(

@@ -24,6 +24,7 @@ from gatepost.plugins.loaded import PluginError
 from gatepost.store.errors import ShardBusy, SpoolError
 from gatepost.store.ledger import LedgerError
 from gatepost.store.registry import RegistryError
+from gatepost.store.users import UsersFileError
 
 EX_CONFIG = 78
 
@@ -79,6 +80,7 @@ REASONS = (
     SpoolError,
     LedgerError,
     RegistryError,
+    UsersFileError,
 )
 """What a start or a reload may fail by; anything else is a bug of ours, and has a traceback."""
 
@@ -110,6 +112,8 @@ def failure(error: BaseException) -> StartFailure:
                 "stop it, or give this one a folder of its own: data = …",
                 EX_TEMPFAIL,
             )
+        case UsersFileError():
+            return StartFailure(text, "gatepost check")
         case SpoolError() | LedgerError() | RegistryError():
             return StartFailure(f"the data folder can't be used: {text}", "gatepost check", EX_TEMPFAIL)
         case OSError() if error.errno == errno.EADDRINUSE:

@@ -17,7 +17,7 @@ from pathlib import Path as File
 from gatepost.model import AddressError, Path
 from gatepost.store.secret_schemes import Secret, SecretError, parse
 from gatepost.store.stand_ins import StandIn, StandIns
-from gatepost.store.users import User, folded
+from gatepost.store.users import User, UsersFileError, folded
 
 LOOK_S = 1.0
 """How long a change may go unnoticed."""
@@ -39,7 +39,7 @@ class Mistake:
     mend: str
 
 
-class PasswdFileError(Exception):
+class PasswdFileError(UsersFileError):
     """The file can't be read or understood; `mistakes` has each line."""
 
     def __init__(self, file: File, what: str, mistakes: tuple[Mistake, ...] = ()) -> None:

@@ -14,6 +14,10 @@ from gatepost.store.passwords import Passwords, ScramKeys
 from gatepost.store.stand_ins import StandIn, StandIns
 
 
+class UsersFileError(Exception):
+    """A file of users can't be read or understood."""
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """One user. `name` is the address and the login name; without a password nobody can log in as this user.

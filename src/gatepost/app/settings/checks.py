@@ -21,6 +21,7 @@ from gatepost.app.settings.problems import KeyPath, Problem
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.tls import Certificate
 from gatepost.app.settings.units import Network, is_ip, show_duration, show_size
+from gatepost.app.settings.user_files import check_secret, check_user_files
 from gatepost.hooks.rules import RuleError, parse_rule, parse_when
 from gatepost.hooks.stages import BY_OTHER_NAMES, STAGES
 from gatepost.model import AddressError, Path
@@ -28,7 +29,6 @@ from gatepost.model.path import parse_domain
 
 LMTP_FORBIDDEN_PORT = 25
 _WIDEST_V4, _WIDEST_V6 = 8, 16  # a wider network in `for` is the world, not a neighbourhood
-_HASHES = ("$argon2id$", "$argon2i$", "$argon2d$")
 
 _THEIR_NAMES = {
     "dataend": "MailEnable's DATAEND",
@@ -211,9 +211,7 @@ def check_users(settings: Settings) -> Iterator[Problem]:
                 continue
             if (owner := owners.setdefault(address, user.name)) != user.name:
                 yield Problem(path, f'"{name}" belongs to {owner} already', mend="remove it from one of the two")
-        if user.password and not user.password.reveal().startswith(_HASHES):
-            mend = f"gatepost user add {user.name}"
-            yield Problem(("user", at, "password"), "password isn't an argon2 hash", mend=mend, see="it makes the hash")
+        yield from check_secret(user, ("user", at))
 
 
 def check_listeners(settings: Settings) -> Iterator[Problem]:
@@ -322,5 +320,6 @@ HOUSE_CHECKS = (
     check_sizes,
     check_dkim,
     check_pop3,
+    check_user_files,
     check_collect,
 )

@@ -100,7 +100,9 @@ class User(Section):
 
     name: Text = Field(description="The full address, which is the login name too.")
     password: SecretText | None = Field(
-        default=None, description="The argon2 hash; without one the user can't authenticate."
+        default=None,
+        description="The argon2 hash, or a secret of another scheme, such as `{SSHA512}…` or `$6$…`; without one the "
+        "user can't authenticate.",
     )
     scram: SecretText | None = Field(
         default=None, description="The SCRAM-SHA-256 keys; `gatepost user add` makes both."
