@@ -1,0 +1,163 @@
+"""Aliases at delivery: new entries in the settlement that ends the alias, each target once, loops ended, order kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gatepost import on
+from gatepost.delivery import Limits, Maildir
+from gatepost.delivery.expanding import ALIASED, Expansion
+from gatepost.model import Bytes, Path, Recipient
+from gatepost.store import SpoolFailure
+from unit.delivery.test_delivery_runner import House, running
+from unit.delivery.test_delivery_submission import gone, house_with, is_held, kept
+
+TARGETS = {
+    "info@own.example": ("ann@own.example", "bob@far.example"),
+    "all@own.example": ("Ann@own.example", "cat@own.example"),
+    "ann@own.example": ("ann@own.example", "copy@far.example"),
+}
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+
+
+class Aliases:
+    """As the port."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def targets(self, address: Path) -> tuple[Path, ...] | None:
+        if self.error is not None:
+            raise self.error
+        found = TARGETS.get(address.address)
+        return None if found is None else tuple(map(Path.parse, found))
+
+
+def made(*hooks, **how) -> House:
+    aliases = Aliases()
+    house = house_with(*hooks, aliases=lambda: aliases, **how) if hooks else House(aliases=lambda: aliases, **how)
+    house.aliases = aliases
+    if not hooks:
+        house.route("*", Maildir())
+    return house
+
+
+def to(address: str) -> bytes:
+    return f"Delivered-To: {address}\r\n".encode() + BODY
+
+
+async def test_an_alias_goes_on_to_each_of_its_targets() -> None:
+    house = made()
+    async with running(house):
+        await house.accept("info@own.example")
+        words = await house.hears(3)
+        copies = await gone(house)
+    assert copies == {"ann@own.example": to("info@own.example"), "bob@far.example": to("info@own.example")}
+    assert words == ["delivered ann@own.example -", "delivered bob@far.example -", "delivered info@own.example 250"]
+
+
+async def test_the_mailbox_of_the_same_address_keeps_a_copy_and_isnt_expanded_again() -> None:
+    house = made()
+    async with running(house):
+        await house.accept("ann@own.example")
+        assert set(await gone(house)) == {"ann@own.example", "copy@far.example"}
+
+
+async def test_who_is_there_already_isnt_written_to_twice_and_stays_as_he_is() -> None:
+    house = made()
+    async with running(house):
+        await house.accept("info@own.example", "all@own.example", "bob@far.example")
+        await house.hears(5)
+        await gone(house)
+    assert sorted(address for _, address, _ in house.drop.copies) == [
+        "ann@own.example",
+        "bob@far.example",
+        "cat@own.example",
+    ]
+    assert dict((address, content) for _, address, content in house.drop.copies)["bob@far.example"] == BODY
+
+
+@pytest.mark.parametrize(("sender", "how"), [("a@own.example", "sender"), ("a@far.example", "postmaster")])
+async def test_what_has_been_there_before_fails(sender: str, how: str) -> None:
+    house = made()
+    content = Bytes(b"Delivered-To: someone@far.example\r\ndelivered-to:  INFO@own.example\r\n" + BODY)
+    async with running(house):
+        await house.accept("info@own.example", "all@own.example", sender=sender, content=content)
+        await house.until(lambda: any(word.startswith("bounced") for word in house.told.words))
+        left = [entry for entry in await house.spool.entries() if is_held(entry)]
+    assert f"bounced info@own.example 554 {how}" in house.told.words
+    assert bool(left) == (how == "postmaster")
+    assert {address for _, address, _ in house.drop.copies} >= {"Ann@own.example", "cat@own.example"}
+
+
+async def test_submitted_is_asked_about_the_alias_and_expanded_about_the_targets() -> None:
+    seen = []
+
+    @on("submitted")
+    async def before(event):
+        seen.append(("submitted", sorted(map(str, event.transaction.recipients))))
+
+    @on("expanded")
+    async def after(event):
+        seen.append(("expanded", sorted(map(str, event.transaction.recipients))))
+
+    house = made(before, after)
+    async with running(house):
+        await house.accept("info@own.example", "dora@own.example")
+        await gone(house)
+    assert seen[0] == ("submitted", ["dora@own.example", "info@own.example"])
+    assert sorted(seen[1:]) == [
+        ("expanded", ["ann@own.example", "bob@far.example"]),
+        ("expanded", ["dora@own.example"]),
+    ]
+
+
+async def test_what_the_sender_wants_to_hear_goes_on_with_the_address_he_wrote_to() -> None:
+    house = made()
+    house.drop.error = OSError("the disk is full")
+    async with running(house):
+        await house.accept("info@own.example")
+        [entry] = await kept(house, 1, lambda entry: ALIASED in entry.facts and entry.attempts)
+    assert [one.parameters for one in entry.envelope.recipients] == [{}, {}]
+    house = made()
+    house.drop.error = OSError("the disk is full")
+    async with running(house):
+        await house.accept("cat@own.example")
+        [entry] = await kept(house, 1, lambda entry: entry.attempts)
+        assert ALIASED not in entry.facts
+    asked = Recipient(Path.parse("info@own.example"), {"NOTIFY": "SUCCESS"})
+    settled = Expansion({asked: (Path.parse("ann@own.example"),)}).settled(
+        replace(entry, envelope=replace(entry.envelope, recipients=(asked,))), 5.0
+    )
+    [deposit] = settled.deposits
+    [target] = deposit.envelope.recipients
+    assert target.parameters == {"NOTIFY": "SUCCESS", "ORCPT": "rfc822;info@own.example"}
+    assert settled.next_attempt is None
+
+
+async def test_where_nobody_can_be_found_it_waits() -> None:
+    house = made()
+    house.aliases.error = OSError("the users can't be read")
+    async with running(house):
+        await house.accept("info@own.example")
+        [entry] = await kept(house, 1, lambda entry: entry.next_attempt is not None and entry.next_attempt > house.now)
+    assert [*map(str, entry.envelope.recipients)] == ["info@own.example"] and not house.drop.copies
+
+
+async def test_a_settlement_that_fails_leaves_the_alias_and_no_copy_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = made(limits=Limits(settle_again_s=0.01))
+    really, failed = house.spool.settle, []
+
+    async def settle(*what, **how):
+        if not failed:
+            failed.append(how["deposits"])
+            raise SpoolFailure("the disk is full")
+        await really(*what, **how)
+
+    monkeypatch.setattr(house.spool, "settle", settle)
+    async with running(house):
+        await house.accept("info@own.example")
+        await gone(house)
+    assert len(house.drop.copies) == 2 and len(failed[0]) == 1
