@@ -80,8 +80,10 @@ class Report:
         return {**asdict(self), "trouble": None if self.trouble is None else self.trouble.value}
 
     @classmethod
-    def read(cls, facts: dict[str, Any]) -> Report:
+    def read(cls, facts: object) -> Report:
         """What `as_json` gave; ValueError, TypeError or KeyError where it isn't that."""
+        if not isinstance(facts, dict):
+            raise TypeError("a report is a table")
         names = {one.name for one in fields(cls)}
         known = {name: value for name, value in facts.items() if name in names}
         trouble = known.get("trouble")
