@@ -60,6 +60,14 @@ class Carrier:
         self._followed = followed
         self._lists = lists
 
+    def expands(self, entry: Entry) -> bool:
+        """Whether an entry is for a list, and so goes on as others."""
+        if self._lists() is None:
+            return False
+        routes, sender, user = self._routes(), entry.envelope.sender, entry.authenticated
+        found = (routes.find(recipient.path, sender, user) for recipient in entry.envelope.recipients)
+        return any(route is not None and isinstance(route.action, ToList) for route in found)
+
     async def attempt(self, entry: Entry) -> list[Result]:
         """What came of every recipient still waiting. Doesn't raise, but for cancellation."""
         suspensions = self._destinations.suspensions

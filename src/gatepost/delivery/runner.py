@@ -200,8 +200,8 @@ class Runner:
             due = () if self._submission is None else self._submission.begin(entry)
             if (aliases := self._aliases()) is not None:
                 goes_on, settlement = await self._expand(entry, aliases)
-                if goes_on is not None:
-                    due = tuple(stage for stage in due if stage is Submitted)
+            if due and (goes_on is not None or self._carrier.expands(entry)):
+                due = tuple(stage for stage in due if stage is Submitted)  # the other is for what it goes on as
             if due and self._submission is not None and settlement is None:
                 entry, settlement = await self._ask(self._submission, due, entry)
             if goes_on is not None and settlement is None:
