@@ -12,6 +12,7 @@ from fuzz import (
     fuzz_frames,
     fuzz_outgoing,
     fuzz_pop3,
+    fuzz_pop3_client,
     fuzz_proxy,
     fuzz_proxy_ways,
     fuzz_published,
@@ -28,6 +29,7 @@ TARGETS = [
     fuzz_published,
     fuzz_outgoing,
     fuzz_pop3,
+    fuzz_pop3_client,
 ]
 
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections import deque
-from typing import Final, Literal
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import Final, Literal, TypeVar
 
 from gatepost.wire.input import Input
 from gatepost.wire.pop3.client_content import Incoming
@@ -52,9 +54,11 @@ MAX_ENTRIES: Final = 1_000_000  # of a listing
 MAX_LISTING: Final = 96 * 1024 * 1024  # octets of a listing
 MAX_PIPELINED: Final = 100  # commands under way at once, so that neither side's buffers fill up
 _BATCH = 1000  # entries of one event
+_LAST = frozenset({b".\r\n", b".\n"})
 _UNASKED = "it speaks without being asked"
 
 _Waiting = tuple[Ask, int]
+_Entry = TypeVar("_Entry")
 
 
 class Client:
@@ -331,18 +335,19 @@ class Client:
     def _read_listing(self, ask: Ask) -> bool:
         """The next lines of a listing, or its end; false if more is needed."""
         lines: list[bytes] = []
-        is_whole = False
+        is_whole, wrong = False, ""
         while len(lines) < _BATCH and (line := self._input.line(MAX_ANSWER)) is not None:
             self._octets += len(line)
-            if len(line) > MAX_ANSWER or self._octets > MAX_LISTING or self._entries > MAX_ENTRIES:
-                return self._break(f"a listing without end in answer to {ask.value}")
-            line = without_end(line)
-            if line == b".":
-                is_whole = True
+            is_whole = line in _LAST
+            if is_whole:
                 break
             self._entries += 1
-            lines.append(line.removeprefix(b"."))  # rfc1939#3
-        if lines and (wrong := self._list_lines(ask, lines)):
+            if len(line) > MAX_ANSWER or self._octets > MAX_LISTING or self._entries > MAX_ENTRIES:
+                wrong = "a listing without end"
+                break
+            lines.append(without_end(line).removeprefix(b"."))  # rfc1939#3
+        wrong = self._list_lines(ask, lines) or wrong  # in the order in which they came
+        if wrong:
             return self._break(f"in answer to {ask.value}: {wrong}")
         if is_whole:
             if ask is Ask.CAPA:
@@ -351,20 +356,20 @@ class Client:
         return bool(lines) or is_whole
 
     def _list_lines(self, ask: Ask, lines: list[bytes]) -> str:
-        """What the lines of a listing say; "" or what is wrong with them."""
+        """Tell what the lines of a listing say; "" or what is wrong with the first that isn't one."""
         if ask is Ask.CAPA:
             self._lines += lines
             return "a listing without end" if len(self._lines) > _BATCH else ""
-        sizes, names = [], []
-        for line in lines:
-            if ask is Ask.LIST and (size := size_entry(line)) is not None:
-                sizes.append(size)
-            elif ask is Ask.UIDL and (name := name_entry(line)) is not None:
-                names.append(name)
-            else:
-                return f"{shown(line[:40])!r} is no entry"
-        self._events.append(Sizes(tuple(sizes)) if ask is Ask.LIST else Names(tuple(names)))
-        return ""
+        if ask is Ask.LIST:
+            sizes = _until_none(map(size_entry, lines))
+            event: Event = Sizes(sizes)
+            good = len(sizes)
+        else:
+            names = _until_none(map(name_entry, lines))
+            event, good = Names(names), len(names)
+        if good:
+            self._events.append(event)
+        return "" if good == len(lines) else f"{shown(lines[good][:40])!r} is no entry"
 
     def _finish(self) -> None:
         self._events.append(Complete(*self._waiting[0]))
@@ -410,3 +415,7 @@ class Client:
         self._out.clear()
         self._content = None
         self._initial = None
+
+
+def _until_none(found: Iterable[_Entry | None]) -> tuple[_Entry, ...]:
+    return tuple(entry for entry in takewhile(lambda entry: entry is not None, found) if entry is not None)
