@@ -1,11 +1,13 @@
 """`gatepost user`: the registry from the command line, and what a server then believes."""
 
 import json
+import os
 
 from gatepost.app.cli import main
 from gatepost.app.settings import load
 from gatepost.app.users import open_users
 from gatepost.model import Path
+from gatepost.store.registry import Registry
 
 
 def gatepost(settings, *arguments, said="", monkeypatch=None, capsys=None):
@@ -67,3 +69,43 @@ async def test_a_server_believes_the_registry(tmp_path, monkeypatch, capsys):
         assert await users.verify("ann@example.org", "other") == "ann@example.org"
     finally:
         await users.close()
+
+
+def test_users_of_a_file_are_listed_and_left_alone(tmp_path, monkeypatch, capsys):
+    file = made(tmp_path)
+    passwd = tmp_path / "users.passwd"
+    passwd.write_text("eve:{PLAIN}s3cret\ndan@example.net:!\n")
+    file.write_text(file.read_text() + '[users]\nfiles = "users.passwd"\ndefault_domain = "example.org"\n')
+
+    def run(*arguments, said=""):
+        return gatepost(file, *arguments, said=said, monkeypatch=monkeypatch, capsys=capsys)
+
+    assert run("list")[1].splitlines() == [
+        f"eve@example.org  ({passwd})",
+        f"dan@example.net  ({passwd})  no login",
+    ]
+    for arguments in (("add", "EVE@example.org", "--no-password"), ("passwd", "eve@example.org", "--password-stdin"),
+                      ("remove", "dan@example.net")):  # fmt: skip
+        code, _, err = run(*arguments, said="other\n")
+        assert code == 64 and f"is a user of {passwd}" in err and "edit it" in err
+    passwd.write_text("eve:{PLAIN}s3cret\nann:sesame\n")
+    code, _, err = run("list")
+    assert code == 78 and f"{passwd}:2: ann: this is neither" in err and "sesame" not in err
+
+
+def test_a_password_is_kept_in_the_clear_only_if_somebody_says_so(tmp_path, monkeypatch, capsys):
+    file = made(tmp_path)
+
+    def run(*arguments, said=""):
+        return gatepost(file, *arguments, said=said, monkeypatch=monkeypatch, capsys=capsys)
+
+    database = tmp_path / "data" / "users.db"
+    run("add", "ann@example.org", "--password-stdin", said="s3cret-one\n")
+    assert b"s3cret-one" not in database.read_bytes()
+    code, out, _ = run("passwd", "ann@example.org", "--password-stdin", "--keep-plain", said="s3cret-two\n")
+    assert code == 0 and "kept in the clear" in out and str(database) in out
+    kept = Registry(database, os.urandom)
+    assert kept.find("ann@example.org").plain == "s3cret-two"
+    run("passwd", "ann@example.org", "--password-stdin", said="s3cret-three\n")
+    assert kept.find("ann@example.org").plain is None
+    kept.close()

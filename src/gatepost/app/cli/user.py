@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -19,6 +20,7 @@ from gatepost.app.cli.outcome import Exit, Failure
 if TYPE_CHECKING:
     from gatepost.app.settings import Settings
     from gatepost.store.registry import Registry
+    from gatepost.store.users import User
 
 
 @click.group("user")
@@ -55,8 +57,7 @@ def add(
             f'"{address}" is no address: {error}', Exit.USAGE, next_step="gatepost user add ann@example.org"
         ) from None
     settings = frame.settings()
-    if any(user.name.lower() == name.lower() for user in settings.user):
-        raise Failure(f"{name} is a user of the settings already", Exit.USAGE, next_step="gatepost user list")
+    _is_ours(settings, name)
     with _registry(settings) as registry:
         try:
             if no_password:
@@ -73,30 +74,45 @@ def add(
 @command.command("passwd")
 @click.argument("name")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input (its first line).")
+@click.option(
+    "--keep-plain",
+    is_flag=True,
+    help="Keep the password itself too, which CRAM-MD5 and APOP need: who reads data/users.db or a backup reads it.",
+)
 @pass_frame
-def passwd(frame: Frame, *, name: str, password_stdin: bool) -> None:
+def passwd(frame: Frame, *, name: str, password_stdin: bool, keep_plain: bool) -> None:
     """Give NAME another password."""
     from gatepost.app.users import passwords
     from gatepost.store.registry import RegistryError
 
-    with _registry(frame.settings()) as registry:
+    settings = frame.settings()
+    _is_ours(settings, name)
+    with _registry(settings) as registry:
         try:
-            registry.set_password(name, asyncio.run(passwords().make(_password(password_stdin))))
+            secrets = asyncio.run(passwords().make(_password(password_stdin), keep_plain=keep_plain))
+            registry.set_password(name, secrets)
         except (RegistryError, ValueError) as error:
             raise Failure(str(error), Exit.USAGE, next_step="gatepost user list") from None
     click.echo(f"{name} has another password")
+    if keep_plain:
+        click.echo(f"It is kept in the clear: whoever can read {settings.data}/users.db, or a copy of it, reads it.")
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @pass_frame
 def listed(frame: Frame, *, as_json: bool) -> None:
-    """List users: those of the settings, then those added here."""
+    """List users: those of the settings, then those of files, then those added here."""
     settings = frame.settings()
     users = [
         _facts(one.name, one.aliases, one.send_as, login=one.password is not None, source="settings")
         for one in settings.user
     ]
+    for file, known in _files(settings):
+        users += [
+            _facts(one.name, one.aliases, one.send_as, login=one.password is not None, source=str(file))
+            for one in known
+        ]
     if settings.data is not None and (settings.data / "users.db").exists():
         with _registry(settings) as registry:
             users += [
@@ -121,12 +137,39 @@ def remove(frame: Frame, *, name: str) -> None:
     """Remove NAME. The maildrop and its mail stay on disk."""
     from gatepost.store.registry import RegistryError
 
-    with _registry(frame.settings()) as registry:
+    settings = frame.settings()
+    _is_ours(settings, name)
+    with _registry(settings) as registry:
         try:
             registry.remove(name)
         except RegistryError as error:
             raise Failure(str(error), Exit.USAGE, next_step="gatepost user list") from None
     click.echo(f"{name} removed; the maildrop stays")
+
+
+def _files(settings: Settings) -> Iterator[tuple[Path, list[User]]]:
+    """The files of users that the settings name, and who stands there."""
+    if settings.users.files:
+        from gatepost.app.users import files_of_users
+
+        for file, source in files_of_users(settings).items():
+            yield file, list(source.all())
+
+
+def _is_ours(settings: Settings, name: str) -> None:
+    """Refuse to change who isn't kept by these commands."""
+    wanted = name.lower()
+    if any(user.name.lower() == wanted for user in settings.user):
+        raise Failure(
+            f"{name} is a user of the settings: they are changed there", Exit.USAGE, next_step="gatepost user list"
+        )
+    for file, known in _files(settings):
+        for user in known:
+            if wanted == user.name.lower():
+                step = "edit it; a running server reads it again by itself"
+                raise Failure(
+                    f"{name} is a user of {file}, which these commands don't change", Exit.USAGE, next_step=step
+                )
 
 
 def _taken(registry: Registry, addresses: Sequence[str]) -> str:
