@@ -141,8 +141,10 @@ class Stores:
         self.maildrop = Maildrops(drop, self.users, self.quotas, takes_everybody=takes_everybody(settings))
         if any(one.protocol == "pop3" for one in settings.listen):
             from gatepost.store.mailbox import MaildirMailboxes  # noqa: PLC0415  whoever has no POP3 doesn't wait
+            from gatepost.store.mailbox_cached import Cached  # noqa: PLC0415
 
-            self.mailboxes = MaildirMailboxes(drop.mailbox, files, on_damage=log.error)
+            cached = Cached.of_system()
+            self.mailboxes = MaildirMailboxes(drop.mailbox, files, on_damage=log.error, cached=cached)
         self.files = PrivateFiles(data / "shards" / str(shard) / "private")
 
     def follow(self, settings: Settings) -> None:

@@ -30,6 +30,8 @@ from gatepost.wire.pop3.server import ServerSession
 
 _NO_MESSAGE = "no such message"
 _PENDING = Reply(250)
+_TOGETHER = 32 * 1024  # octets of messages asked for at once that are sent at once
+_IN_A_ROW = 32  # commands of one client that are answered before others are
 _SHOWN = 100  # ids of deleted messages that the trace keeps
 
 log = logging.getLogger("gatepost.serving")
@@ -72,11 +74,15 @@ class Pickup(Connected[PopPlace]):
         machine, stream, timeouts = self.machine, self.stream, self.place.timeouts
         loop = asyncio.get_running_loop()
         has_moved = True
+        ahead = 0
         while True:
             event = machine.next_event()
             if event is not events.NEED_DATA:
                 has_moved = True
                 await _HANDLERS[type(event)](self, event)
+                ahead += 1
+                if not ahead % _IN_A_ROW:
+                    await asyncio.sleep(0)  # the others' turn  # attack O6
                 continue
             await self._flush()
             if machine.wants_close:
@@ -97,6 +103,11 @@ class Pickup(Connected[PopPlace]):
             due = b""
             self.stream.deadline = asyncio.get_running_loop().time() + self.place.timeouts.flush
             await self.stream.drain()
+
+    async def _flush_in_turn(self) -> None:
+        """As `_flush`, and the others' turn: what is in memory may be sent for long without a wait."""  # attack R14
+        await self._flush()
+        await asyncio.sleep(0)
 
     # ── who is on the line ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,11 +214,12 @@ class Pickup(Connected[PopPlace]):
         try:
             self.machine.content(said)
             self._is_streaming = True
-            while (data := await content.read()) and self.machine.feed(data):
-                await self._flush()
+            while (data := await content.read()) and self.machine.feed(data) and not content.is_over:
+                await self._flush_in_turn()
             self.machine.end()
             self._is_streaming = False
-            await self._flush()
+            if self.machine.due > _TOGETHER:
+                await self._flush_in_turn()
         except MailboxError as error:  # a message may not seem whole: there is no end but the connection's
             self._unreadable(verb, entry, error)
             self.machine.close()
@@ -280,6 +292,7 @@ class Pickup(Connected[PopPlace]):
         dispatcher = self.place.dispatcher
         if stage not in dispatcher.chains:
             return text
+        await self._flush()  # what is due may be much, and a plugin may take its time
         question = Question(stage, self.session, _PENDING.with_text(text), facts=facts)
         outcome: Outcome = await dispatcher.ask(question)
         if not isinstance(outcome.verdict, Refuse):

@@ -17,7 +17,8 @@ from threading import Event
 from typing import TypeVar
 
 from gatepost.store.files import FileSystem, Lock
-from gatepost.store.mailbox_content import FileContent
+from gatepost.store.mailbox_cached import Cached
+from gatepost.store.mailbox_content import FileContent, Lines
 from gatepost.store.mailbox_folder import Folder
 from gatepost.store.mailbox_names import Digest, uid_of
 from gatepost.store.mailboxes import Content, Entry, MailboxError, MailboxInUse, MailboxSession, printable
@@ -38,15 +39,18 @@ class MaildirMailboxes:
         *,
         on_damage: Callable[[str], None] | None = None,
         digest: Digest = uid_of,
+        cached: Cached | None = None,
     ) -> None:
         """`where` gives a user's Maildir (Maildrop.mailbox).
 
-        `on_damage` hears what can't be read or shown, in any thread, each once.
+        `on_damage` hears what can't be read or shown, in any thread, each once. With `cached` messages that are in
+        memory are read in the loop.
         """
         self._where = where
         self._files = files
         self._on_damage = on_damage
         self._digest = digest
+        self._cached = cached
         self._told: set[str] = set()
         self._working = ThreadPoolExecutor(_THREADS, thread_name_prefix="mailbox")
         self._reading = ThreadPoolExecutor(_THREADS, thread_name_prefix="mailbox-read")
@@ -77,7 +81,8 @@ class MaildirMailboxes:
             if lock is None:
                 raise MailboxInUse(f"another session has the mailbox of {printable(user)}")
             try:
-                folder = Folder(mailbox, self._files, partial(self._tell, user), digest=self._digest, stop=stop)
+                tell = partial(self._tell, user)
+                folder = Folder(mailbox, self._files, tell, digest=self._digest, stop=stop, cached=self._cached)
                 folder.look()
             except BaseException:
                 lock.release()
@@ -98,7 +103,13 @@ class MaildirMailboxes:
 class _Session:
     """Invariant: the lock is released exactly once, after every removal and after what was learnt is written."""
 
-    def __init__(self, folder: Folder, lock: Lock, working: ThreadPoolExecutor, reading: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        lock: Lock,
+        working: ThreadPoolExecutor,
+        reading: ThreadPoolExecutor,
+    ) -> None:
         self._folder = folder
         self._lock = lock
         self._working = working
@@ -110,6 +121,8 @@ class _Session:
         self.octets = sum(entry.size for entry in folder.entries)
 
     async def open_content(self, entry: Entry) -> Content:
+        if (found := self._folder.cached(entry)) is not None:
+            return self._made(entry, *found)
         job = self._reading.submit(self._content, entry)
         try:
             return await asyncio.wrap_future(job)
@@ -142,10 +155,13 @@ class _Session:
     def _content(self, entry: Entry) -> FileContent:
         lines = self._folder.lines(entry)
         try:
-            return FileContent(lines, self._reading, partial(self._was_read, entry))
+            return self._made(entry, lines, lines.next())
         except BaseException:
             lines.close()
             raise
+
+    def _made(self, entry: Entry, lines: Lines, first: bytes) -> FileContent:
+        return FileContent(lines, self._reading, partial(self._was_read, entry), first, self._folder.in_memory)
 
     def _was_read(self, entry: Entry, sent: int) -> None:
         if sent != entry.size and not self._is_closed:

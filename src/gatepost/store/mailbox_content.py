@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 from gatepost.model.blob import CHUNK
+from gatepost.store.mailbox_cached import Cached
 from gatepost.store.mailboxes import MailboxError
 
 _SIZING = 256 * 1024  # octets read at a time where nothing is kept
@@ -41,6 +42,7 @@ class Lines:
     def __init__(self, descriptor: int) -> None:
         """Raises OSError."""
         self._descriptor = descriptor
+        self._offset = 0
         self._left = os.fstat(descriptor).st_size
         self._kept = b""
         self.sent = 0
@@ -49,17 +51,18 @@ class Lines:
     def next(self) -> bytes:
         """The next piece, at most twice CHUNK; nothing at the end. Raises OSError."""
         while not self.is_over:
-            data = os.read(self._descriptor, min(CHUNK, self._left)) if self._left else b""
-            self._left -= len(data)
-            if not data:
-                self.is_over, piece = True, self._kept
-            else:
-                data = self._kept + data if self._kept else data
-                self._kept = b"\r" if data.endswith(b"\r") else b""
-                piece = with_crlf(data[:-1] if self._kept else data)
-                self.is_over = not self._left and not self._kept
-            if piece:
-                self.sent += len(piece)
+            data = os.pread(self._descriptor, min(CHUNK, self._left), self._offset) if self._left else b""
+            if piece := self._piece(data):
+                return piece
+        return b""
+
+    def next_cached(self, cached: Cached) -> bytes | None:
+        """As `next`, without waiting; None if that can't be."""
+        while not self.is_over:
+            data = cached.read(self._descriptor, self._offset, min(CHUNK, self._left)) if self._left else b""
+            if data is None:
+                return None
+            if piece := self._piece(data):
                 return piece
         return b""
 
@@ -69,37 +72,57 @@ class Lines:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _piece(self, data: bytes) -> bytes:
+        """What is sent of octets that were read; nothing of nothing but at the end."""
+        self._offset += len(data)
+        self._left -= len(data)
+        if not data:
+            self.is_over, piece = True, self._kept
+        else:
+            data = self._kept + data if self._kept else data
+            self._kept = b"\r" if data.endswith(b"\r") else b""
+            piece = with_crlf(data[:-1] if self._kept else data)
+            self.is_over = not self._left and not self._kept
+        self.sent += len(piece)
+        return piece
+
 
 class FileContent:
-    """Lines read in a pool. The first piece is there from the beginning, and most messages are no more than that.
+    """Lines read where nothing has to be waited for, else in a pool. The first piece is there from the beginning, and
+    most messages are no more than that.
 
     Invariant: the descriptor is closed exactly once, and never while a thread reads it.
     """
 
-    def __init__(self, lines: Lines, pool: Executor, on_end: Callable[[int], None]) -> None:
-        """Reads the first piece: not for the loop. `on_end` hears how many octets the whole message was."""
+    def __init__(
+        self, lines: Lines, pool: Executor, on_end: Callable[[int], None], first: bytes, cached: Cached | None = None
+    ) -> None:
+        """`first` is the first piece of the lines. `on_end` hears how many octets the whole message was."""
         self._lines = lines
         self._pool = pool
         self._on_end = on_end
-        self._first = lines.next()
+        self._first = first
+        self._cached = cached
         self._job: Future[bytes] | None = None
         self._is_closed = False
         if lines.is_over:
             lines.close()
 
+    @property
+    def is_over(self) -> bool:
+        return self._lines.is_over and not self._first
+
     async def read(self) -> bytes:
-        piece = self._first
+        piece: bytes | None = self._first
         self._first = b""
         if not piece and not self._lines.is_over and not self._is_closed:
-            self._job = self._pool.submit(self._lines.next)
-            try:
-                piece = await asyncio.wrap_future(self._job)
-            except OSError as error:
-                raise MailboxError(f"a message can't be read: {error}") from error
+            piece = self._lines.next_cached(self._cached) if self._cached is not None else None
+            if piece is None:
+                piece = await self._read()
         if self._lines.is_over and not self._is_closed:
             self.close()
             self._on_end(self._lines.sent)
-        return piece
+        return piece or b""
 
     def close(self) -> None:
         self._is_closed = True
@@ -108,3 +131,11 @@ class FileContent:
             self._lines.close()
         else:
             self._job.add_done_callback(lambda _: self._lines.close())
+
+    async def _read(self) -> bytes:
+        """The next piece, in the pool."""
+        self._job = self._pool.submit(self._lines.next)
+        try:
+            return await asyncio.wrap_future(self._job)
+        except OSError as error:
+            raise MailboxError(f"a message can't be read: {error}") from error

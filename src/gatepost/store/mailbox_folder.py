@@ -17,6 +17,7 @@ from threading import Event
 from gatepost.store import mailbox_scan
 from gatepost.store.files import FileSystem
 from gatepost.store.mailbox_cache import Cache, Fact
+from gatepost.store.mailbox_cached import Cached
 from gatepost.store.mailbox_content import Lines, size_with_crlf
 from gatepost.store.mailbox_names import Digest, base_of, delivered_at, octets_of, sent_size, uid_of
 from gatepost.store.mailboxes import Entry, MailboxError, MessageGone
@@ -33,7 +34,10 @@ class Stopped(MailboxError):
 
 
 class Folder:
-    """One Maildir. Invariant: an entry's key is `FOLDER/NAME` as it was when the snapshot was taken."""
+    """One Maildir; everything but `cached` blocks.
+
+    Invariant: an entry's key is `FOLDER/NAME` as it was when the snapshot was taken.
+    """
 
     def __init__(
         self,
@@ -43,13 +47,17 @@ class Folder:
         *,
         digest: Digest = uid_of,
         stop: Event | None = None,
+        cached: Cached | None = None,
     ) -> None:
+        """`cached` opens messages that need no waiting, if they lie where that can be."""
         self._mailbox = mailbox
         self._files = files
         self._tell = tell
         self._digest = digest
         self._stop = stop or Event()
         self._cache = Cache(mailbox, files)
+        self._real = os.path.realpath(os.fsencode(mailbox)) + b"/"
+        self.in_memory = cached if cached is not None and cached.is_local(self._real) else None
         self._doubles: dict[str, _Identity] = {}  # by unique id
         self.entries: Sequence[Entry] = ()
 
@@ -81,6 +89,20 @@ class Folder:
             self._cache.save()
         except OSError as error:
             self._tell(f"sizes can't be kept: {error}")
+
+    def cached(self, entry: Entry) -> tuple[Lines, bytes] | None:
+        """A message's content and its first piece, where both are in memory: what doesn't block."""
+        if self.in_memory is None:
+            return None
+        descriptor = self.in_memory.open(self._real + octets_of(entry.key))
+        if descriptor is None:
+            return None
+        lines = Lines(descriptor)
+        first = lines.next_cached(self.in_memory)
+        if first is None:
+            lines.close()
+            return None
+        return lines, first
 
     def lines(self, entry: Entry) -> Lines:
         """A message's content, wherever it is now. Raises OSError, MessageGone."""

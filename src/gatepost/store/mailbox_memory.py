@@ -73,12 +73,20 @@ class _MemorySession:
 class _MemoryContent:
     def __init__(self, data: bytes) -> None:
         self._pieces = _pieces(data)
+        self._left = len(data)
+
+    @property
+    def is_over(self) -> bool:
+        return not self._left
 
     async def read(self) -> bytes:
-        return next(self._pieces, b"")
+        piece = next(self._pieces, b"")
+        self._left -= len(piece)
+        return piece
 
     def close(self) -> None:
         self._pieces = iter(())
+        self._left = 0
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

@@ -52,6 +52,10 @@ class Content(Protocol):
         The last line may lack its end. Raises MailboxError.
         """
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will come any more. It may be known with the last piece, or only when nothing came."""
+
     def close(self) -> None:
         """Let go of it, at its end or before. A second call does nothing."""
 

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.store import mailbox_content
+from gatepost.store.mailbox_cached import Cached
 from gatepost.store.mailbox_content import FileContent, Lines, size_with_crlf
 from gatepost.store.mailboxes import MailboxError
 
+CACHED = Cached.of_system()
 TEXTS = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b".", b"\0", b"bcd"]), max_size=60).map(b"".join)
 
 
@@ -27,6 +29,10 @@ def opened(path) -> int:
     return os.open(path, os.O_RDONLY)
 
 
+def content_of(lines, pool, on_end) -> FileContent:
+    return FileContent(lines, pool, on_end, lines.next())
+
+
 @given(data=TEXTS, cut=st.integers(1, 9))
 def test_any_octets_cut_anywhere(tmp_path_factory, data, cut):
     path = tmp_path_factory.getbasetemp() / "law"
@@ -35,12 +41,14 @@ def test_any_octets_cut_anywhere(tmp_path_factory, data, cut):
     patch.setattr(mailbox_content, "CHUNK", cut)
     patch.setattr(mailbox_content, "_SIZING", cut)
     try:
-        lines = Lines(opened(path))
-        pieces = []
-        while piece := lines.next():
-            pieces.append(piece)
+        lines, quick = Lines(opened(path)), Lines(opened(path))
+        pieces = list(iter(lines.next, b""))
         assert lines.is_over and lines.next() == b""
         lines.close()
+        if CACHED is not None:  # a file just written is in memory
+            assert list(iter(lambda: quick.next_cached(CACHED), b"")) == pieces
+            assert quick.is_over and quick.sent == lines.sent
+        quick.close()
         descriptor = opened(path)
         assert size_with_crlf(descriptor) == len(wanted(data)) == lines.sent
         os.close(descriptor)
@@ -82,7 +90,7 @@ def pool():
 async def test_a_small_message_holds_no_descriptor(tmp_path, pool):
     (tmp_path / "small").write_bytes(b"x\n")
     descriptor = opened(tmp_path / "small")
-    content = FileContent(Lines(descriptor), pool, lambda _: None)
+    content = content_of(Lines(descriptor), pool, lambda _: None)
     with pytest.raises(OSError):
         os.fstat(descriptor)
     assert await content.read() == b"x\r\n"
@@ -93,7 +101,7 @@ async def test_reading_that_is_given_up_closes_the_file_after_the_thread_is_done
     (tmp_path / "large").write_bytes(b"x" * 300_000)
     descriptor = opened(tmp_path / "large")
     lines = Lines(descriptor)
-    content = FileContent(lines, pool, lambda _: None)
+    content = content_of(lines, pool, lambda _: None)
     await content.read()
     go, begun = Event(), Event()
     really = lines.next
@@ -122,7 +130,7 @@ async def test_a_disk_that_fails_halfway_is_heard(tmp_path, pool):
     (tmp_path / "large").write_bytes(b"x" * 300_000)
     lines = Lines(opened(tmp_path / "large"))
     ended = []
-    content = FileContent(lines, pool, ended.append)
+    content = content_of(lines, pool, ended.append)
     await content.read()
 
     def broken() -> bytes:
@@ -138,8 +146,29 @@ async def test_a_disk_that_fails_halfway_is_heard(tmp_path, pool):
 async def test_how_much_a_message_was_is_said_once_at_its_end(tmp_path, pool):
     (tmp_path / "large").write_bytes(b"x\n" * 100_000)
     ended = []
-    content = FileContent(Lines(opened(tmp_path / "large")), pool, ended.append)
-    while await content.read():
-        pass
+    content = content_of(Lines(opened(tmp_path / "large")), pool, ended.append)
+    while not content.is_over:
+        assert await content.read()
     assert await content.read() == b""
     assert ended == [300_000]
+
+
+@pytest.mark.skipif(CACHED is None, reason="only Linux tells what is in memory")
+async def test_what_isnt_in_memory_is_read_in_the_pool(tmp_path, pool, monkeypatch):
+    (tmp_path / "large").write_bytes(b"x\n" * 100_000)
+    lines = Lines(opened(tmp_path / "large"))
+    content = FileContent(lines, pool, lambda _: None, lines.next(), CACHED)
+    waited = []
+    monkeypatch.setattr(os, "preadv", lambda *_: waited.append(1) or _again())
+    pieces = [piece async for piece in _pieces(content)]
+    assert b"".join(pieces) == b"x\r\n" * 100_000
+    assert len(waited) == len(pieces) - 1
+
+
+def _again() -> int:
+    raise BlockingIOError(errno.EAGAIN, "injected")
+
+
+async def _pieces(content):
+    while piece := await content.read():
+        yield piece

@@ -16,6 +16,7 @@ from gatepost.store import mailbox_content, mailbox_folder, mailbox_scan
 from gatepost.store.files import RealFiles
 from gatepost.store.mailbox import LOCK_NAME, MaildirMailboxes
 from gatepost.store.mailbox_cache import CACHE_NAME
+from gatepost.store.mailbox_cached import Cached
 from gatepost.store.mailboxes import Entry, MailboxError, MailboxInUse, MailboxSession, MessageGone
 
 OWN = "1790000000.T-1R0.mx,S=6,W=7"
@@ -54,9 +55,10 @@ def damages() -> list[str]:
     return []
 
 
-@pytest.fixture
-async def mailboxes(tmp_path, damages) -> AsyncIterator[MaildirMailboxes]:
-    made = MaildirMailboxes(lambda user: tmp_path / user, RealFiles(), on_damage=damages.append)
+@pytest.fixture(params=[True, False], ids=["in memory", "in threads"])
+async def mailboxes(tmp_path, damages, request) -> AsyncIterator[MaildirMailboxes]:
+    cached = Cached.of_system() if request.param else None
+    made = MaildirMailboxes(lambda user: tmp_path / user, RealFiles(), on_damage=damages.append, cached=cached)
     yield made
     await made.close()
 
@@ -318,6 +320,7 @@ async def test_a_disk_that_fails_at_the_first_read_leaves_no_descriptor(box, mai
 
     with monkeypatch.context() as patch:
         patch.setattr(mailbox_content.Lines, "next", broken)
+        patch.setattr(mailbox_content.Lines, "next_cached", lambda *_: None)  # as a disk that fails says nothing
         for _ in range(3):
             with pytest.raises(MailboxError, match="injected"):
                 await session.open_content(session.messages[0])
@@ -417,6 +420,7 @@ async def test_what_became_something_else_isnt_read(box, mailboxes, tmp_path, wh
             raise OSError(errno.EACCES, "injected")
 
         monkeypatch.setattr(mailbox_scan, "open_at", refused)
+        monkeypatch.setattr(Cached, "open", lambda *_: None)  # as openat2 would be refused
     with pytest.raises(MailboxError):
         await session.open_content(session.messages[0])
     await session.close()

@@ -129,6 +129,11 @@ class Conversation:
         return data
 
     @property
+    def due(self) -> int:
+        """Octets that are due."""
+        return sum(map(len, self._output))
+
+    @property
     def wants_close(self) -> bool:
         """Whether to close once the output is flushed."""
         return self.state is State.CLOSED
