@@ -7,8 +7,9 @@ What is refused here was never accepted: nobody gets a bounce for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from ipaddress import IPv6Address, ip_network
+from typing import Any
 
 from gatepost.hooks.stages import Message, Recipient, Transaction
 from gatepost.hooks.verdicts import Refuse, Verdict
@@ -74,11 +75,15 @@ class ListGate:
         self._store = store
         self._listed = listed
 
-    async def recipient(self, event: Recipient) -> Verdict | None:
-        """What the envelope alone decides about one recipient."""
-        found = await self._find(event, event.recipient)
-        if found is None or isinstance(found, Reply):
-            return None if found is None else Refuse(found)
+    def recipient(self, event: Recipient) -> Coroutine[Any, Any, Verdict | None] | None:
+        """What the envelope alone decides about one recipient; who is no list's costs a look-up."""
+        name = self._listed(event.recipient.path, event.sender, event.session.user)
+        return None if name is None else self._recipient(event, name)
+
+    async def _recipient(self, event: Recipient, name: str) -> Verdict | None:
+        found = await self._find(event, event.recipient, name)
+        if isinstance(found, Reply):
+            return Refuse(found)
         mailing_list, purpose, extension = found
         event.note(list=mailing_list.name, purpose=purpose.name.lower())
         refusal = self._by_envelope(event, mailing_list, purpose, extension)
@@ -90,10 +95,14 @@ class ListGate:
         """What becomes of a post, for each list that is among its recipients."""
         answer: dict[Rcpt, Verdict] = {}
         for recipient in event.recipients:
-            found = await self._find(event, recipient)
+            name = self._listed(recipient.path, event.sender, event.session.user)
+            if name is None:
+                continue
+            found = await self._find(event, recipient, name)
             if isinstance(found, Reply):  # the list was removed between RCPT and now
                 answer[recipient] = Refuse(found)
-            if found is None or isinstance(found, Reply) or found[1] is not Purpose.POST:
+                continue
+            if found[1] is not Purpose.POST:
                 continue
             mailing_list = found[0]
             judgement = await examine(
@@ -111,11 +120,8 @@ class ListGate:
                 event.keep(fact_name(mailing_list.name), fact_of(judgement))
         return answer or None
 
-    async def _find(self, event: Transaction, recipient: Rcpt) -> tuple[MailingList, Purpose, str] | Reply | None:
-        """Which list a recipient belongs to, and what for; a refusal where that is unknown; None: it is no list's."""
-        name = self._listed(recipient.path, event.sender, event.session.user)
-        if name is None:
-            return None
+    async def _find(self, event: Transaction, recipient: Rcpt, name: str) -> tuple[MailingList, Purpose, str] | Reply:
+        """The list of that name, and what the recipient is for; a refusal where one of them is unknown."""
         mailing_list = await self._store.find(name)
         if mailing_list is None:
             event.note(list=f'there is no list "{name}": gatepost list create {name} ADDRESS')

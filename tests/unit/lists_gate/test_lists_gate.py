@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gatepost.app.gates import gates
+from gatepost.app.gates import delivery_routes
 from gatepost.app.list_gate import has_lists, listed, load_list_gate
 from gatepost.app.settings.root import Settings
 from gatepost.lists.addressing import Purpose, bounces_address, decision_address
@@ -13,6 +13,7 @@ from gatepost.lists.gate import PER_SENDER, judgement_of
 from gatepost.lists.posting import Allowed, Moderate
 from gatepost.model import Path
 from gatepost.model.kept import read_kept
+from gatepost.serving.house import Gate, OpenTo
 from gatepost.store.ledger import MemoryLedger
 from gatepost.store.lists import ListOptions, ListStore, open_lists
 from gatepost.testing.rig import Rig
@@ -26,14 +27,6 @@ ROUTES = [
 POST = b"From: Ann <ann@example.org>\r\nSubject: hi\r\n\r\nhello\r\n"
 
 
-async def nobody(path: Path) -> bool:
-    return False
-
-
-def unasked(*_: Any) -> Any:
-    raise AssertionError("no route asks another server")
-
-
 def settings_with(routes: Any = ROUTES, **more: Any) -> Settings:
     return Settings.in_memory(hostname="mx.test", route=routes, **more)
 
@@ -43,7 +36,7 @@ class House:
 
     def __init__(self, store: ListStore, settings: Settings) -> None:
         self.store = store
-        made = gates(settings, known=nobody, ask=unasked, hand_over=unasked)
+        made = [Gate(pattern, OpenTo.ANYONE) for route in delivery_routes(settings).routes for pattern in route.match]
         facts = MemoryLedger(time.time)
         self.rig = Rig([load_list_gate(settings, store)], settings=settings, gates=made, facts=facts)
 
