@@ -1,5 +1,5 @@
-"""A list, told by those who are on it: from the first mail to -subscribe to the first post, and back to leaving; and a
-post that waits for its moderator. One running server, with the people's mail in Maildirs.
+"""A list, told by those who are on it: from the first mail to -subscribe to the first post, what comes back of it, and
+back to leaving; and a post that waits for its moderator. One running server, with the people's mail in Maildirs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pytest
 
 from house.premises import Premises, fresh_mark, listener
 from house.server_process import LOOPBACK, eventually
+from list_desk import report
 
 ROUTES = """
 [[route]]
@@ -92,6 +93,9 @@ def test_somebody_joins_reads_writes_and_leaves(gate: Premises) -> None:
     assert copy["Return-Path"].startswith("<news-bounces+")
 
     eventually(lambda: _score(gate, "gone@example.org") == 1.0)
+    with smtplib.SMTP(LOOPBACK, gate.port("mx"), "mx.example.net") as server:
+        server.sendmail("", copy["Return-Path"].strip("<>"), report("ann@elsewhere.example", "4.2.2"))
+    eventually(lambda: _score(gate, "ann@example.org") == 0.5)
 
     assert send(gate, bob, "news-unsubscribe@example.org", "") == 250
     question = letter(gate, bob, "be taken off the list")

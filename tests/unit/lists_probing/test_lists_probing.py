@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from gatepost.lists import probing
+from gatepost.lists.house import ListHouse
 from gatepost.lists.probing import EVERY_S, Probing, wait_s
+from gatepost.net.answers import Resolving
 from list_desk import DAY, NOON, Desk, letter_of, words
 
 ANN = "ann@example.net"
@@ -54,6 +56,15 @@ async def test_the_probes_own_return_path_takes_the_member_off(desk: Desk) -> No
     await desk.bounce(probe["X-Envelope-From"], ANN, "4.4.7")
     assert await desk.store.member("news", ANN) is None
     assert await desk.store.troubled() == []
+
+
+async def test_the_house_of_lists_sends_them(desk: Desk) -> None:
+    def unasked() -> Resolving:
+        raise AssertionError("probes ask no name server")
+
+    await _stop(desk, ANN)
+    [probe] = await ListHouse(desk.context, unasked).tick(NOON)
+    assert letter_of(probe)["X-Envelope-To"] == ANN
 
 
 async def test_an_answer_to_a_probe_is_no_bounce(desk: Desk) -> None:
