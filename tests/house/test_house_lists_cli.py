@@ -211,7 +211,9 @@ def test_beside_a_running_server_every_change_counts_at_once(run: Run, tmp_path:
         assert posted(server, "news@example.org").startswith("550 5.7.1 only members may post")
         assert run("subscribe", "news", "ann@example.org", "bob@example.org")[1] == "2 added to news\n"
         assert posted(server, "news@example.org").startswith("250")
-        eventually(lambda: len(mail_in(tmp_path / "data")) == 2)
+        copy, _ = eventually(lambda: len(found := mail_in(tmp_path / "data")) == 2 and found)
+        again = copy.read_bytes().replace(b"\n", b"\r\n") + b".\r\n"
+        assert posted(server, "news@example.org", again).startswith("554 5.4.6")  # L1
         run("set", "news", "post=moderated")
         assert posted(server, "news@example.org").startswith("250")
         [held] = eventually(lambda: json.loads(run("held", "--json")[1]))
