@@ -21,6 +21,7 @@ from gatepost.store.mailbox_cached import Cached
 from gatepost.store.mailbox_content import FileContent, Lines
 from gatepost.store.mailbox_folder import Folder
 from gatepost.store.mailbox_names import Digest, uid_of
+from gatepost.store.mailbox_snapshots import Snapshots
 from gatepost.store.mailboxes import Content, Entry, MailboxError, MailboxInUse, MailboxSession, printable
 
 LOCK_NAME = "gatepost.lock"
@@ -44,13 +45,14 @@ class MaildirMailboxes:
         """`where` gives a user's Maildir (Maildrop.mailbox).
 
         `on_damage` hears what can't be read or shown, in any thread, each once. With `cached` messages that are in
-        memory are read in the loop.
+        memory are read in the loop, and mailboxes that haven't changed aren't read again.
         """
         self._where = where
         self._files = files
         self._on_damage = on_damage
         self._digest = digest
         self._cached = cached
+        self._snapshots = Snapshots()
         self._told: set[str] = set()
         self._working = ThreadPoolExecutor(_THREADS, thread_name_prefix="mailbox")
         self._reading = ThreadPoolExecutor(_THREADS, thread_name_prefix="mailbox-read")
@@ -82,7 +84,15 @@ class MaildirMailboxes:
                 raise MailboxInUse(f"another session has the mailbox of {printable(user)}")
             try:
                 tell = partial(self._tell, user)
-                folder = Folder(mailbox, self._files, tell, digest=self._digest, stop=stop, cached=self._cached)
+                folder = Folder(
+                    mailbox,
+                    self._files,
+                    tell,
+                    digest=self._digest,
+                    stop=stop,
+                    cached=self._cached,
+                    snapshots=self._snapshots,
+                )
                 folder.look()
             except BaseException:
                 lock.release()

@@ -20,6 +20,7 @@ from gatepost.store.mailbox_cache import Cache, Fact
 from gatepost.store.mailbox_cached import Cached
 from gatepost.store.mailbox_content import Lines, size_with_crlf
 from gatepost.store.mailbox_names import Digest, base_of, delivered_at, octets_of, sent_size, uid_of
+from gatepost.store.mailbox_snapshots import Snapshots
 from gatepost.store.mailboxes import Entry, MailboxError, MessageGone
 
 _SAVE_EVERY = 4096  # messages that were read; a login that is given up then hasn't been for nothing
@@ -34,7 +35,7 @@ class Stopped(MailboxError):
 
 
 class Folder:
-    """One Maildir; everything but `cached` blocks.
+    """One Maildir; everything but `cached` and `correct` blocks.
 
     Invariant: an entry's key is `FOLDER/NAME` as it was when the snapshot was taken.
     """
@@ -48,21 +49,41 @@ class Folder:
         digest: Digest = uid_of,
         stop: Event | None = None,
         cached: Cached | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
-        """`cached` opens messages that need no waiting, if they lie where that can be."""
+        """`cached` opens messages that need no waiting, and `snapshots` has been here before, if the mailbox lies where
+        either can be.
+        """
         self._mailbox = mailbox
         self._files = files
         self._tell = tell
         self._digest = digest
         self._stop = stop or Event()
-        self._cache = Cache(mailbox, files)
+        self._cache_of_sizes: Cache | None = None
         self._real = os.path.realpath(os.fsencode(mailbox)) + b"/"
         self.in_memory = cached if cached is not None and cached.is_local(self._real) else None
+        self._snapshots = snapshots if self.in_memory is not None else None
         self._doubles: dict[str, _Identity] = {}  # by unique id
+        self._corrections: dict[str, int] = {}  # octets by base name
+        self._is_whole = True  # every message could be looked at
         self.entries: Sequence[Entry] = ()
 
     def look(self) -> None:
         """Take the snapshot. Raises OSError if a folder can't be read, Stopped if nobody waits."""
+        snapshots = self._snapshots
+        if snapshots is None:
+            self._look()
+            return
+        stamp = snapshots.stamp(self._mailbox)
+        found = snapshots.find(self._mailbox, stamp)
+        if found is not None:
+            self.entries = found
+            return
+        self._look()
+        if self._is_whole and not self._cache.doubles:  # who those are isn't in the snapshot
+            snapshots.keep(self._mailbox, stamp, self.entries)
+
+    def _look(self) -> None:
         drafts = self._drafts()
         drafts.sort()
         bases = [octets_of(base) for _, base, _, _ in drafts]
@@ -78,13 +99,17 @@ class Folder:
             self.save()
 
     def correct(self, entry: Entry, sent: int) -> None:
-        """A message turned out to have another size than was said; from the next session on that is what is said."""
-        base = base_of(entry.key.partition("/")[2])
-        known = self._cache.facts.get(octets_of(base)) or Fact(sent, delivered_at(base) or 0)
-        self._cache.learn(octets_of(base), known._replace(size=sent))
+        """A message turned out to have another size than was said; once saved, that is what is said."""
+        self._corrections[base_of(entry.key.partition("/")[2])] = sent
+        if self._snapshots is not None:
+            self._snapshots.forget(self._mailbox)
 
     def save(self) -> None:
         """Write down what is new; that it can't be done is told."""
+        for base, sent in self._corrections.items():
+            known = self._cache.facts.get(octets_of(base)) or Fact(sent, delivered_at(base) or 0)
+            self._cache.learn(octets_of(base), known._replace(size=sent))
+        self._corrections.clear()
         try:
             self._cache.save()
         except OSError as error:
@@ -144,6 +169,12 @@ class Folder:
             return wanted
         return list(left.values())
 
+    @property
+    def _cache(self) -> Cache:
+        if self._cache_of_sizes is None:
+            self._cache_of_sizes = Cache(self._mailbox, self._files)
+        return self._cache_of_sizes
+
     def _drafts(self) -> list[_Draft]:
         found = mailbox_scan.scan(self._mailbox, self._tell)
         known = self._cache.facts
@@ -162,6 +193,7 @@ class Folder:
                                 place = opened.enter_context(mailbox_scan.folder_opened(self._mailbox / folder))
                             fact = self._fact(place, name, size, when)
                             if fact is None:
+                                self._is_whole = False
                                 continue
                             self._cache.learn(octets_of(base), fact)
                             unread += 1
