@@ -35,6 +35,7 @@ FILES = {
     "plugins/SpamFilter.dll": "",
     "recipients.txt": "ann@example.org\n",
     "secrets/inner": "secret\n",
+    "secrets/isp": "secret\n",
     **dict.fromkeys(
         ["keys/example.org.s2026a.pem", "keys/example.org.s2026b.pem"], make_key(Algorithm.ED25519)[1].decode()
     ),

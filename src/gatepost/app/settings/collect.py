@@ -200,7 +200,7 @@ def check_collect(settings: Settings) -> Iterator[Problem]:
             what = "without data nothing is known of what was fetched, and all of it would be fetched again"
             yield Problem((*path, "server"), what, mend='data = "gatepost-data"')
         yield from _connection(table, path)
-        yield from _login(table, path)
+        yield from _login(settings, table, path)
         yield from _recipients(settings, table, path)
         yield from _sizes(settings, table, path)
         if table.refused in settings.never:
@@ -234,9 +234,9 @@ def _connection(table: Collect, path: KeyPath) -> Iterator[Problem]:
         yield Problem((*path, "ca"), f'there is no file "{table.ca}"', mend="ca = a PEM file that the server may read")
 
 
-def _login(table: Collect, path: KeyPath) -> Iterator[Problem]:
+def _login(settings: Settings, table: Collect, path: KeyPath) -> Iterator[Problem]:
     ways = [key for key in ("password", "token_file", "token_command") if getattr(table, key)]
-    if not ways:
+    if not ways and settings.origins.of((*path, "password")) is None:  # one that can't be read is told already
         what = "there is neither a password nor a token, so nobody can log in"
         yield Problem((*path, "user"), what, mend='password = "@secrets/password"', see='or token_command = "…"')
     for key in ways[1:]:
