@@ -42,9 +42,7 @@ class Quotas:
 
     def limit(self, user: User) -> Limit:
         """What a user's mailbox may hold: his own quota, else everybody's."""
-        if user.quota is not None:
-            return Limit(user.quota or None)
-        return (quota_in(user.extra) if user.extra else None) or self._default
+        return _own(user) or self._default
 
     async def admission(self, question: Question) -> Reply | None:
         """Whether the recipient of a question exists and has room: None, or the refusal."""
@@ -88,6 +86,18 @@ class Quotas:
         if limit.octets is not None and size > limit.octets:
             return NEVER_FITS
         return None if await self._quota.room(user.name, limit, size) else self._full
+
+
+def limit_of(user: User, settings: Settings) -> Limit:
+    """What a user's mailbox may hold by these settings."""
+    return _own(user) or Limit(settings.users.quota or None)
+
+
+def _own(user: User) -> Limit | None:
+    """A user's own quota, if there is one."""
+    if user.quota is not None:
+        return Limit(user.quota or None)
+    return quota_in(user.extra) if user.extra else None
 
 
 def _size(question: Question) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def open_users(settings: Settings, registry: File | None) -> Accounts:
     """Everybody who may authenticate and has a maildrop. RegistryError if the database can't be opened,
     PasswdFileError if a file can't be read or understood."""
-    sources: list[Source] = [StaticUsers(_user(one) for one in settings.user)]
+    sources: list[Source] = [StaticUsers(of_settings(one) for one in settings.user)]
     sources += files_of_users(settings).values()
     if registry is not None:
         sources.append(Registry(registry, os.urandom))
@@ -44,7 +44,8 @@ def passwords() -> Passwords:
     return Passwords(time.monotonic, os.urandom)
 
 
-def _user(one: UserSettings) -> User:
+def of_settings(one: UserSettings) -> User:
+    """A user as the settings say it."""
     password = None if one.password is None else one.password.reveal()
     scram = None if one.scram is None else one.scram.reveal()
     plain = None

@@ -41,8 +41,7 @@ class Maildrop:
 
     def mailbox(self, user: str) -> File:
         """The Maildir of a user, `domain/local`; whatever the name, it is below the root and nobody else's."""
-        local, _, domain = user.lower().rpartition("@")
-        return self._root / safe_name(domain) / safe_name(local) if local else self._root / safe_name(domain)
+        return mailbox_below(self._root, user)
 
     async def deliver(
         self,
@@ -150,6 +149,12 @@ class Maildrop:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def mailbox_below(root: File, user: str) -> File:
+    """The Maildir of a user below the folder of all."""
+    local, _, domain = user.lower().rpartition("@")
+    return root / safe_name(domain) / safe_name(local) if local else root / safe_name(domain)
 
 
 class _FolderSync:

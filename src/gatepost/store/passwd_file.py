@@ -15,6 +15,7 @@ from hashlib import blake2b
 from pathlib import Path as File
 
 from gatepost.model import AddressError, Path
+from gatepost.store.quota import quota_in
 from gatepost.store.secret_schemes import Secret, SecretError, parse
 from gatepost.store.stand_ins import StandIn, StandIns
 from gatepost.store.users import User, UsersFileError, folded
@@ -216,6 +217,11 @@ def _extra(text: str) -> dict[str, str]:
             what = f"{name} decides who may log in, and isn't known here"
             raise _Wrong(what, "remove the field, or the line; a plugin at pop_login and auth can decide instead")
         extra[name] = value if equals else "yes"
+    try:
+        quota_in(extra)
+    except ValueError as error:
+        what, _, mend = str(error).partition("; ")
+        raise _Wrong(what, mend) from None
     return extra
 
 

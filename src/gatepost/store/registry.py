@@ -74,10 +74,16 @@ class Registry:
         return StandIn(self._counted[1])
 
     def add(
-        self, name: str, secrets: Secrets | None = None, *, aliases: Sequence[str] = (), send_as: Sequence[str] = ()
+        self,
+        name: str,
+        secrets: Secrets | None = None,
+        *,
+        aliases: Sequence[str] = (),
+        send_as: Sequence[str] = (),
+        quota: int | None = None,
     ) -> User:
         """A new user, who can't log in without secrets; RegistryError if an address is somebody's already."""
-        user = User(name, aliases=tuple(aliases), send_as=tuple(send_as))
+        user = User(name, aliases=tuple(aliases), send_as=tuple(send_as), quota=quota)
         user = (
             user if secrets is None else replace(user, password=secrets.hash, scram=secrets.scram, plain=secrets.plain)
         )
@@ -99,6 +105,10 @@ class Registry:
     def set_send_as(self, name: str, send_as: Sequence[str]) -> None:
         """Other addresses, or patterns of them, that the user may send as; raises UnknownUser."""
         self._replace(replace(self._user(name), send_as=tuple(send_as)))
+
+    def set_quota(self, name: str, quota: int | None) -> None:
+        """Another quota (octets; 0 is without end, None what holds for everybody); raises UnknownUser."""
+        self._replace(replace(self._user(name), quota=quota))
 
     def close(self) -> None:
         self._connection.close()

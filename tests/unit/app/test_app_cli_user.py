@@ -37,16 +37,16 @@ def test_a_user_is_added_listed_and_removed(tmp_path, monkeypatch, capsys):
     added = run("add", "ann@example.org", "--alias", "info@example.org", "--password-stdin", said="s3cret\n")
     assert added[:2] == (0, "ann@example.org added\n")
     code, out, _ = run("list", "--json")
-    assert json.loads(out) == [
-        {"name": "ann@example.org", "aliases": ["info@example.org"], "send_as": [], "login": True, "from": "registry"}
-    ]
+    facts = {"name": "ann@example.org", "aliases": ["info@example.org"], "send_as": [], "login": True, "quota": None}
+    assert json.loads(out) == [{**facts, "from": "registry"}]
     code, _, err = run("add", "INFO@example.org", "--no-password")
     assert code == 64 and "INFO@example.org belongs to ann@example.org already" in err
     code, _, err = run("add", "ann", "--no-password")
     assert code == 64 and "ann@example.org" in err
     assert run("add", "bob@example.org", "--password-stdin", said="\n")[0] == 64
-    assert run("remove", "ann@example.org")[0] == 0
-    assert run("remove", "ann@example.org")[0] == 64
+    assert run("remove", "ann@example.org")[:2] == (0, "ann@example.org removed; there was no mail\n")
+    code, _, err = run("remove", "ann@example.org")
+    assert code == 64 and "there is no user ann@example.org" in err
 
 
 async def test_a_server_believes_the_registry(tmp_path, monkeypatch, capsys):
