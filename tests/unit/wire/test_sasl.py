@@ -16,6 +16,7 @@ from gatepost.wire.sasl import (
     Exchange,
     Failure,
     NeedKeys,
+    Proof,
     ScramKeys,
     Success,
 )
@@ -139,3 +140,36 @@ def test_nothing_a_client_sends_raises(mechanism: str, initial: bytes | None, re
 def test_a_broken_contract_raises(mechanism: str, nonce: str) -> None:
     with pytest.raises(ValueError, match=r"nonce|isn't one of"):
         Exchange(mechanism, nonce=nonce)
+
+
+class TestCramMd5:
+    CHALLENGE = b"<1896.697170952@postoffice.reston.mci.net>"
+    DIGEST = "b913a602c7eda7a495b4e6e7334d3890"
+
+    def test_the_exchange_of_the_rfc(self) -> None:  # rfc2195#2
+        exchange = Exchange("CRAM-MD5", nonce="1896.697170952", host="postoffice.reston.mci.net")
+        assert exchange.start(None) == Challenge(self.CHALLENGE)
+        proof = exchange.respond(f"tim {self.DIGEST}".encode())
+        assert proof == Proof("tim", self.CHALLENGE, self.DIGEST)
+        assert proof.fits("tanstaaftanstaaf")
+        assert not any(map(proof.fits, ["", "tanstaaf", "\udcff"]))
+        assert isinstance(exchange.respond(f"tim {self.DIGEST}".encode()), Failure)
+
+    def test_a_name_may_hold_blanks(self) -> None:
+        exchange = Exchange("CRAM-MD5", nonce="x")
+        exchange.start(None)
+        proof = exchange.respond(f"tim of sales {self.DIGEST}".encode())
+        assert isinstance(proof, Proof) and proof.user == "tim of sales"
+
+    @pytest.mark.parametrize("data", [b"", b"tim", DIGEST.encode(), b" " + DIGEST.encode(), b"tim " + b"g" * 32,
+                                      b"tim " + DIGEST.upper().encode(), b"tim " + DIGEST.encode() + b"0",
+                                      b"\xff " + DIGEST.encode()])  # fmt: skip
+    def test_what_is_not_well_formed_fails(self, data: bytes) -> None:
+        exchange = Exchange("CRAM-MD5", nonce="x")
+        exchange.start(None)
+        assert isinstance(exchange.respond(data), Failure)
+
+    def test_there_is_no_initial_response(self) -> None:
+        exchange = Exchange("CRAM-MD5", nonce="x")
+        assert isinstance(exchange.start(f"tim {self.DIGEST}".encode()), Failure)
+        assert isinstance(exchange.respond(f"tim {self.DIGEST}".encode()), Failure)

@@ -1,0 +1,218 @@
+"""Failed logins that count over sessions: who waits, who is sent away, and who isn't concerned."""
+
+import asyncio
+import base64
+from ipaddress import ip_address
+
+import pytest
+
+from gatepost.app.settings.root import Settings
+from gatepost.serving.failed_logins import FAR, LONGEST_S, WAITING_OF_ONE, FailedLogins
+from gatepost.store.ledger import LedgerError, MemoryLedger
+from gatepost.testing.rig import Rig
+from unit.serving.serving_talk import greet
+
+MOST = 4
+HERE, NEAR, THERE = (ip_address(text) for text in ("192.0.2.1", "2001:db8::1", "203.0.113.9"))
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Counting(MemoryLedger):
+    """A ledger that says how often it was asked."""
+
+    asked = 0
+
+    async def get(self, space, key):
+        self.asked += 1
+        return await super().get(space, key)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def ledger(clock):
+    return Counting(clock)
+
+
+@pytest.fixture
+def limits(clock, ledger):
+    return FailedLogins(ledger, clock, most=MOST, within_s=600.0, unix=clock)
+
+
+@pytest.fixture
+def slept(monkeypatch):
+    """Seconds that somebody would have waited."""
+    waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    monkeypatch.setattr("gatepost.serving.failed_logins.asyncio.sleep", sleep)
+    return waits
+
+
+async def fail(limits, times, user="ann", peer=HERE):
+    for _ in range(times):
+        await limits.failed(user, peer)
+
+
+async def test_some_failures_are_anybodys_then_logins_wait_longer_each_time_and_then_arent_heard(limits):
+    await fail(limits, MOST - 1, "bob")
+    assert await limits.ahead("ann", HERE) is None
+    waits = []
+    for count in range(MOST, FAR * MOST):
+        await fail(limits, 1, f"user{count}")
+        hold = await limits.ahead("ann", HERE)
+        waits.append(hold.wait_s)
+        assert not hold.is_final and f"{count} failed logins of 192.0.2.1" in hold.why
+    assert waits == sorted(waits) and waits[0] == 1.0 and waits[-1] == LONGEST_S
+    await fail(limits, 1)
+    assert (await limits.ahead("ann", HERE)).is_final
+    assert await limits.ahead("eve", THERE) is None
+
+
+async def test_a_v6_guesser_moves_within_his_64_for_nothing(limits):
+    for host in range(FAR * MOST):
+        await fail(limits, 1, f"user{host}", ip_address(f"2001:db8::{host:x}"))
+    assert (await limits.ahead("ann", ip_address("2001:db8::ffff"))).is_final
+    assert await limits.ahead("ann", ip_address("2001:db8:0:1::1")) is None
+
+
+async def test_many_peers_after_one_name_wait_but_nobody_is_ever_locked_out(limits, slept):
+    for host in range(20 * MOST):
+        await fail(limits, 1, "Ann", ip_address(f"198.51.100.{host}"))
+    hold = await limits.ahead("ANN", THERE)
+    assert not hold.is_final and hold.wait_s == LONGEST_S and hold.is_shared
+    assert await limits.ahead("bob", THERE) is None
+
+
+async def test_who_is_known_at_an_address_goes_by_his_own_failures(limits):
+    await limits.succeeded("ann", HERE)
+    await fail(limits, FAR * MOST, "bob")
+    assert (await limits.ahead("bob", HERE)).is_final
+    assert await limits.ahead("ann", HERE) is None  # behind the same NAT
+    for host in range(20 * MOST):
+        await fail(limits, 1, "ann", ip_address(f"198.51.100.{host}"))
+    assert await limits.ahead("ann", HERE) is None  # and whoever else is after her name
+    await fail(limits, MOST, "ann")
+    assert (await limits.ahead("ann", HERE)).wait_s == 1.0
+    await fail(limits, FAR * MOST, "ann")
+    assert (await limits.ahead("ann", HERE)).is_final
+    assert not (await limits.ahead("ann", THERE)).is_final
+
+
+async def test_failures_are_forgotten(limits, clock):
+    await fail(limits, FAR * MOST)
+    clock.now += 1300
+    assert await limits.ahead("ann", HERE) is None
+    await fail(limits, 1)
+    clock.now += 3
+    assert await limits.ahead("ann", HERE) is None
+
+
+async def test_other_workers_count_with_it(limits, clock, ledger):
+    other = FailedLogins(ledger, clock, most=MOST, within_s=600.0, unix=clock)
+    assert await other.ahead("ann", HERE) is None
+    await fail(limits, FAR * MOST)
+    clock.now += 2.1  # what another worker has counted may be seen so late
+    assert (await other.ahead("ann", HERE)).is_final
+
+
+async def test_a_login_that_nothing_is_known_of_asks_the_ledger_once_for_a_while(limits, ledger, clock):
+    await limits.ahead("ann", HERE)
+    asked = ledger.asked
+    for _ in range(10):
+        assert await limits.ahead("ann", HERE) is None
+    assert (asked, ledger.asked) == (3, 3)
+
+
+async def test_only_so_many_wait(limits):
+    await fail(limits, MOST)
+    hold = await limits.ahead("ann", HERE)
+    waiting = [asyncio.ensure_future(limits.wait(hold, HERE)) for _ in range(WAITING_OF_ONE)]
+    await asyncio.sleep(0)
+    assert await limits.wait(hold, HERE) is False
+    elsewhere = asyncio.ensure_future(limits.wait(hold, THERE))
+    await asyncio.sleep(0)
+    assert not elsewhere.done()
+    for task in (*waiting, elsewhere):
+        task.cancel()
+    await asyncio.gather(*waiting, elsewhere, return_exceptions=True)
+    assert limits._waiting.total() == 0  # a client that goes away makes room
+
+
+async def test_a_ledger_that_fails_keeps_nobody_out(clock):
+    class Broken:
+        async def get(self, *_):
+            raise LedgerError("disk")
+
+        put = count = get
+
+    limits = FailedLogins(Broken(), clock, most=1, within_s=600.0, unix=clock)
+    await fail(limits, 10)
+    await limits.succeeded("ann", HERE)
+    assert await limits.ahead("ann", HERE) is None
+
+
+# ── in sessions ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Users:
+    asked = 0
+
+    async def verify(self, name, password):
+        self.asked += 1
+        return name if password == "right" else None
+
+    async def scram_keys(self, name):
+        return None
+
+
+def settings(**limits):
+    listener = {"address": "127.0.0.1:0", "auth": "on", "auth_without_tls": True}
+    return Settings.in_memory(hostname="mx.test", listen=[listener], limits=limits)
+
+
+def plain(password, user="ann"):
+    return "AUTH PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+
+
+async def test_O5_a_password_is_guessed_over_many_sessions(clock, slept):
+    users = Users()
+    wanted = settings(auth_failures=MOST, auth_failures_within="10m", auth_attempts=1)
+    async with Rig(settings=wanted, users=users, facts=MemoryLedger(clock)) as rig:
+
+        async def guess(password, ip="192.0.2.1"):
+            client = rig.connect(ip)
+            await greet(client)
+            return await client.command(plain(password))
+
+        assert (await guess("right", "203.0.113.9")).startswith("235")
+        for _ in range(FAR * MOST):
+            assert (await guess("wrong")).startswith("535")
+        looked_at = users.asked
+        assert (await guess("wrong")).startswith("421 4.7.0 too many failed logins")
+        assert (await guess("right")).startswith("421")
+        assert users.asked == looked_at
+        assert len(slept) == (FAR - 1) * MOST and slept[-1] == LONGEST_S
+        assert (await guess("right", "203.0.113.9")).startswith("235")  # she who is known there doesn't wait
+        assert len(slept) == (FAR - 1) * MOST
+        assert (await guess("right", "198.51.100.7")).startswith("235")  # and from anywhere else she does, and comes in
+        assert slept[-1] == LONGEST_S
+        records = rig.records.kinds("auth")
+        assert records[-1]["waited"].startswith("20.0 s, after 20 failed logins of ann in 600 s")
+        assert "20 failed logins of 192.0.2.1 in 600 s" in [one.get("failed") for one in records]
+
+
+async def test_nothing_is_counted_where_nobody_wants_it(clock):
+    async with Rig(settings=settings(auth_failures=0), facts=MemoryLedger(clock)) as rig:
+        assert rig.place.failed_logins is None
