@@ -25,6 +25,7 @@ from gatepost.wire.pop3.client_events import (
     ProtocolError,
     Sizes,
 )
+from gatepost.wire.pop3.client_states import State
 from gatepost.wire.pop3.replies import Reply
 
 MAX_UNWANTED = 64 * 1024 * 1024  # octets of a message nobody wants that are waited for, so that the session can go on
@@ -73,6 +74,8 @@ class Dialogue:
         if not self.client.is_waiting and self.stream.pending:
             self.client.receive(self.stream.receive_nowait())
         self.move_deadline()
+        if self.client.state is State.CLOSED:  # by what it heard when it was to say something else
+            await self.next_event()
         if self._talk is not None:
             self._talk.said(shown)
 

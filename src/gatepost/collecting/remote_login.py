@@ -166,18 +166,21 @@ async def _by_sasl(dialogue: Dialogue, exchange: Exchange) -> Reply:
     while True:
         event = await dialogue.next_event()
         if isinstance(event, Challenge):
+            if failure is not None:
+                break  # it was cancelled, and is asked on
             dialogue.move_deadline()
             # in a thread: the server says how long a hash takes
             answer = await asyncio.to_thread(exchange.respond, event.data)
             if isinstance(answer, Failure):
-                failure = failure or answer
+                failure = answer
                 client.cancel()
             else:
                 client.respond(answer)
             continue
         assert isinstance(event, Answered)
         if failure is not None:
-            raise dialogue.over(f"{exchange.mechanism}: {failure.reason}", Trouble.PROTOCOL)
+            break
         if event.reply.is_positive and not exchange.is_satisfied:
             raise dialogue.over(f"{exchange.mechanism}: it hasn't shown that it knows the password", Trouble.PROTOCOL)
         return event.reply
+    raise dialogue.over(f"{exchange.mechanism}: {failure.reason}", Trouble.PROTOCOL)

@@ -169,7 +169,7 @@ class _Scram:
             salt = b64decode(written, validate=True)
         except ValueError:
             return Failure("the salt isn't base64")
-        if not salt or not (count.isascii() and count.isdigit() and len(count) < 10):
+        if not salt or not (count.isascii() and count.isdigit() and len(count) <= 10):
             return Failure("the server's first message isn't well-formed")
         if not MIN_ITERATIONS <= int(count) <= MAX_ITERATIONS:
             return Failure(f"{int(count)} rounds are asked for; {MIN_ITERATIONS} to {MAX_ITERATIONS} are possible")

@@ -1,8 +1,8 @@
 """A POP3 server for collectors, on loopback: well-mannered by itself, and as bad as its script says.
 
-`says` answers what a line begins with ("RETR 2", "UIDL", "" for the greeting) with octets of its own; the longest
-beginning counts. An answer may be given by a function, and HANG_UP in it ends the connection there. What is deleted is
-gone when QUIT was answered, and not otherwise.
+`says` answers what a line begins with ("RETR 2", "UIDL", "" for the greeting and an empty line) with octets of its own;
+the longest beginning counts. An answer may be given by a function, and HANG_UP in it ends the connection there. What is
+deleted is gone when QUIT was answered, and not otherwise.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class BadServer:
     says: dict[str, Says] = field(default_factory=dict)
     piece: int = 0
     """Octets written at a time; 0: all at once."""
+    pause_s: float = 0
+    """Seconds after each piece."""
     tls: ssl.SSLContext | None = None
     """For STLS, or for everything with `implicit`."""
     implicit: bool = False
@@ -55,11 +57,13 @@ class BadServer:
             self.sessions += 1
             try:
                 await BadSession(self, reader, writer).run()
-            except (OSError, asyncio.IncompleteReadError, ssl.SSLError):
-                pass  # the client has gone
+            except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
+                pass  # the client has gone, or the test is over
             finally:
                 tasks.discard(task)
                 writer.close()
+                with suppress(OSError, asyncio.CancelledError, ssl.SSLError):
+                    await writer.wait_closed()
 
         server = await asyncio.start_server(
             serve, "127.0.0.1", self.port, ssl=self.tls if self.implicit else None, limit=1 << 20
@@ -174,7 +178,7 @@ class BadSession:
             self._writer.write(answer[at : at + step])
             await self._writer.drain()
             if self.server.piece:
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.server.pause_s)
         if silent:
             with suppress(ConnectionError):
                 while await self._reader.read(65536):

@@ -15,7 +15,6 @@ import hashlib
 from base64 import b64encode
 from collections import deque
 from collections.abc import Iterable
-from itertools import takewhile
 from typing import Final, Literal, TypeVar
 
 from gatepost.wire.input import Input
@@ -418,4 +417,9 @@ class Client:
 
 
 def _until_none(found: Iterable[_Entry | None]) -> tuple[_Entry, ...]:
-    return tuple(entry for entry in takewhile(lambda entry: entry is not None, found) if entry is not None)
+    entries = []
+    for entry in found:
+        if entry is None:
+            break
+        entries.append(entry)
+    return tuple(entries)
