@@ -79,7 +79,10 @@ def gates(
         open_to = OpenTo.ANYONE if route.for_whom == "anyone" else OpenTo.AUTHENTICATED
         networks = () if isinstance(route.for_whom, str) else tuple(ip_network(str(net)) for net in route.for_whom)
         to = "" if over is None else ", ".join(map(str, hop(route).hosts))
-        made += [Gate(pattern, open_to, networks, exists, over, to, _senders(route)) for pattern in _patterns(route)]
+        made += [
+            Gate(pattern, open_to, networks, exists, over, to, _senders(route), _covers(route))
+            for pattern in route.match
+        ]
     if not any(
         gate.match == "*" and gate.open_to is OpenTo.ANYONE and gate.exists is None and gate.senders is None
         for gate in made
@@ -96,7 +99,10 @@ def delivery_routes(settings: Settings) -> DeliveryRoutes:
     every domain is to be found by MX doesn't, since his is this one.
     """
     proxy = settings.delivery.proxy
-    routes = [DeliveryRoute(_patterns(route), _action(route, proxy), _senders(route)) for route in settings.route]
+    routes = [
+        DeliveryRoute(tuple(route.match), _action(route, proxy), _senders(route), _covers(route))
+        for route in settings.route
+    ]
     by_mx = (at for at, route in enumerate(routes) if isinstance(route.action, Mx))
     routes.insert(next(by_mx, len(routes)), DeliveryRoute(tuple(_postmasters(settings)), Maildir()))
     return DeliveryRoutes(routes)
@@ -112,13 +118,13 @@ def hop(route: Route, proxy: ProxyUrl | None = None) -> Relay | Lmtp:
     return action
 
 
-def _patterns(route: Route) -> tuple[str, ...]:
-    """Whom a route takes: what it says, and every address of its list."""
+def _covers(route: Route) -> Callable[[Path], bool] | None:
+    """Every address of a list; None for routes that say in patterns whom they take."""
     if route.deliver.by != "list":
-        return tuple(route.match)
-    from gatepost.lists.addressing import addresses  # noqa: PLC0415  whoever has no lists doesn't wait
+        return None
+    from gatepost.lists.addressing import covers  # noqa: PLC0415  whoever has no lists doesn't wait
 
-    return tuple(pattern for match in route.match for pattern in addresses(match))
+    return covers(route.match[0])
 
 
 def _postmasters(settings: Settings) -> Iterable[str]:

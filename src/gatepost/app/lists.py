@@ -28,7 +28,7 @@ from gatepost.store.lists import ListError, ListStore
 
 log = logging.getLogger("gatepost.lists")
 
-LOOK_S = 5.0
+LOOK_S = 2.0
 _PAGE = 100
 
 
@@ -53,7 +53,6 @@ class Lists:
         self._spools = spools
         self._shard = shard
         self._looking: asyncio.Task[None] | None = None
-        self._look_now = asyncio.Event()
 
     async def take(self, name: str, entry: Entry, recipient: Recipient) -> Result:
         """What mail to one of a list's addresses comes to."""
@@ -72,10 +71,6 @@ class Lists:
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name="lists")
 
-    def look_now(self) -> None:
-        """Something was decided."""
-        self._look_now.set()
-
     async def stop(self) -> None:
         """Look no more."""
         looking, self._looking = self._looking, None
@@ -91,12 +86,7 @@ class Lists:
                 log.error("what lists have to do waits: %s", error)
             except Exception:
                 log.exception("looking after the lists has failed inside; it goes on")
-            self._look_now.clear()
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._look_now.wait()
-            except TimeoutError:
-                pass
+            await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
         """Carry out what was decided about posts that wait here, and send what lists have to send by themselves."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
@@ -180,6 +180,14 @@ class Route:
     action: Action
     senders: Senders | None = None
     """Whose mail alone takes it; None: everybody's."""
+    covers: Callable[[Path], bool] | None = None
+    """Who it is for, where patterns don't say it."""
+
+    def takes(self, path: Path) -> bool:
+        """Whether it is for this recipient."""
+        if self.covers is not None:
+            return self.covers(path)
+        return any(pattern == "*" or path.matches(pattern) for pattern in self.match)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +203,8 @@ class Routes:
         for route in self.routes:
             if route.senders is not None and not route.senders.fit(sender, user):
                 continue
-            for pattern in route.match:
-                if pattern == "*" or path.matches(pattern):
-                    if isinstance(route.action, Mx):
-                        return replace(route, action=replace(route.action, domain=path.domain))
-                    return route
+            if route.takes(path):
+                if isinstance(route.action, Mx):
+                    return replace(route, action=replace(route.action, domain=path.domain))
+                return route
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b32encode
+from collections.abc import Callable
 from enum import Enum
 
 from gatepost.model import Path
@@ -62,11 +63,16 @@ def address_for(list_address: Path | str, purpose: Purpose, extension: str = "")
     return Path(f"{own.local}{purpose.value}{plus}", own.domain)
 
 
-def addresses(list_address: Path | str) -> tuple[str, ...]:
-    """Patterns (see Path.matches) that fit every address of a list: for its routes. Some fit what isn't one."""
+def covers(list_address: Path | str) -> Callable[[Path], bool]:
+    """Whether an address is one of the list's; for its routes, which are asked about everybody's mail."""
     own = _path(list_address)
-    plain = [f"{own.local}{purpose.value}@{own.domain}" for purpose in Purpose if purpose is not Purpose.CONFIRM]
-    return (*plain, *(f"{own.local}{one.value}+*@{own.domain}" for one in Purpose if one in _EXTENDED))
+    name, domain = own.local.lower(), own.domain
+
+    def is_one(path: Path) -> bool:
+        is_near = path.domain == domain and path.local[: len(name)].lower() == name
+        return is_near and purpose_of(own, path) is not None
+
+    return is_one
 
 
 def sign(secret: bytes, *parts: str) -> str:

@@ -51,6 +51,8 @@ class Gate:
     """Who that next server is, for the record."""
     senders: Senders | None = None
     """Whose mail alone goes through it; None: everybody's."""
+    covers: Callable[[Path], bool] | None = None
+    """Who it is for, where a pattern doesn't say it."""
 
     _local: str = field(init=False, repr=False, compare=False, default="*")
     _domain: str = field(init=False, repr=False, compare=False, default="*")
@@ -62,6 +64,8 @@ class Gate:
 
     def takes(self, recipient: Recipient) -> bool:
         """Whether the pattern fits; as Path.matches, which reads the pattern anew each time."""
+        if self.covers is not None:
+            return self.covers(recipient.path)
         domain = self._domain
         if domain not in ("*", recipient.domain) and not glob_matches(domain, recipient.domain):
             return False

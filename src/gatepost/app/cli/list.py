@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Mailing lists: make them, set them, and say who is on them. Without a command: list them.
+    """Make mailing lists, set them, and say who is on them.
 
-    A running server knows of every change at once.
+    Without a command: list them. A running server knows of every change at once.
     """
     if context.invoked_subcommand is not None:
         return
