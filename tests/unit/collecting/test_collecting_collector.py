@@ -259,3 +259,30 @@ async def test_killed_at_every_step_nothing_is_lost_and_nothing_doubled(uidl, to
         home, *_ = await _until_it_lives(uidl, top, keep_s, die_at)
         assert sorted(home.contents) == sorted([ONE, TWO, ONE, THREE, message("four")]), names[die_at - 1]
         assert home.maildrop.contents == [], names[die_at - 1]
+
+
+async def test_a_uidl_that_is_used_again_after_a_while_is_a_new_message_too():
+    home = Home(Maildrop([("1", ONE)]))
+    await run(home, keep_s=DAY)
+    home.time += DAY
+    assert (await run(home, keep_s=DAY)).deleted == 1
+    home.maildrop.messages = [("1", message("another one"))]
+    assert (await run(home, keep_s=DAY)).taken == 1
+
+
+async def test_what_is_deleted_at_once_is_noted_with_the_message():
+    home = Home(drop(ONE, TWO))
+    await run(home, keep_s=0.0)
+    assert "note" not in home.maildrop.steps.names
+
+
+@pytest.mark.parametrize("top", [True, False])
+async def test_what_couldnt_be_read_this_time_is_still_known(top):
+    home = Home(drop(ONE, TWO, uidl=False, top=top))
+    await run(home)
+    changed = [b"Status: RO\r\n" + content for content in (ONE, TWO)]
+    home.maildrop.messages = [("x", content) for content in changed]
+    home.maildrop.refused = {changed[0]}
+    assert (await run(home)).failed == 1
+    home.maildrop.refused = set()
+    assert (await run(home)).taken == 0
