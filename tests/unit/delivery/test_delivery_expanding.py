@@ -9,6 +9,7 @@ import pytest
 from gatepost import on
 from gatepost.delivery import Limits, Maildir
 from gatepost.delivery.expanding import ALIASED, Expansion
+from gatepost.delivery.ports import MailboxFull
 from gatepost.model import Bytes, Path, Recipient
 from gatepost.store import SpoolFailure
 from unit.delivery.test_delivery_runner import House, running
@@ -161,3 +162,11 @@ async def test_a_settlement_that_fails_leaves_the_alias_and_no_copy_of_it(monkey
         await house.accept("info@own.example")
         await gone(house)
     assert len(house.drop.copies) == 2 and len(failed[0]) == 1
+
+
+async def test_a_full_mailbox_is_tried_again() -> None:
+    house = made()
+    house.drop.error = MailboxFull("ann@own.example")
+    async with running(house):
+        await house.accept("cat@own.example")
+        assert (await house.hears(1))[0].startswith("deferred cat@own.example 452 ")

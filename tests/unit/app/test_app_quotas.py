@@ -1,0 +1,142 @@
+"""Quotas where settings, users and mailboxes meet: what RCPT hears, what delivery does, as whom one may send."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path as File
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gatepost.app.maildrops import Maildrops
+from gatepost.app.quotas import Quotas
+from gatepost.app.settings import Settings, load
+from gatepost.app.users import open_users
+from gatepost.delivery.ports import MailboxFull
+from gatepost.model import Bytes, Path, Recipient, Ticket, token_at
+from gatepost.store.files import RealFiles
+from gatepost.store.maildrop import Maildrop
+
+SETTINGS = """
+hostname = "mx.example.org"
+[[route]]
+match = "*@example.org"
+deliver = "maildir"
+[users]
+quota = 1000
+[[user]]
+name = "ann@example.org"
+send_as = ["*@sales.example"]
+[[user]]
+name = "bob@example.org"
+quota = "none"
+[[user]]
+name = "cat@example.org"
+quota = 50
+[[alias]]
+address = "info@example.org"
+to = ["ann@example.org", "bob@example.org"]
+[[alias]]
+address = "only@example.org"
+to = ["ann@example.org"]
+"""
+TICKET = Ticket(token_at(1_800_000_000_000, 0, 1), 1)
+
+
+class House:
+    def __init__(self, folder: File, settings: Settings, users: Any) -> None:
+        self.store = Maildrop(folder, RealFiles())
+        self.users = users
+        self.quotas = Quotas(settings, users, self.store.mailbox)
+        self.drops = Maildrops(self.store, users, self.quotas, takes_everybody=False)
+
+    def put(self, user: str, octets: int) -> None:
+        new = self.store.mailbox(user) / "new"
+        new.mkdir(parents=True, exist_ok=True)
+        (new / f"1.a,S={octets},W={octets}").touch()
+
+    async def rcpt(self, address: str, size: str = "") -> str:
+        parameters = {"SIZE": size} if size else {}
+        question: Any = SimpleNamespace(
+            facts={"recipient": Recipient(Path.parse(address))}, transaction=SimpleNamespace(parameters=parameters)
+        )
+        refusal = await self.quotas.admission(question)
+        return "" if refusal is None else f"{refusal.code} {refusal.status}"
+
+
+def settings(folder: File, **replaced: str) -> Settings:
+    file = folder / "gatepost.toml"
+    text = SETTINGS
+    for old, new in replaced.items():
+        text = text.replace(old, new)
+    file.write_text(text)
+    return load(file, environ={})
+
+
+@pytest.fixture
+async def house(tmp_path: File) -> AsyncIterator[House]:
+    made = settings(tmp_path)
+    users = await open_users(made, None)
+    house = House(tmp_path / "mail", made, users)
+    yield house
+    await house.quotas.close()
+    await house.drops.close()
+    await users.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "held", "size", "said"),
+    [
+        ("ann@example.org", 0, "", ""),
+        ("ann@example.org", 999, "", ""),
+        ("ann@example.org", 1000, "", "452 4.2.2"),
+        ("ann+x@example.org", 900, "100", ""),
+        ("ann+x@example.org", 900, "101", "452 4.2.2"),
+        ("ann@example.org", 0, "1001", "552 5.3.4"),
+        ("bob@example.org", 10**9, "100000", ""),
+        ("cat@example.org", 50, "", "452 4.2.2"),
+        ("only@example.org", 1000, "", "452 4.2.2"),
+        ("info@example.org", 1000, "", ""),
+        ("dan@example.org", 0, "", "550 5.1.1"),
+    ],
+)
+async def test_what_is_said_at_rcpt(house: House, address: str, held: int, size: str, said: str) -> None:
+    for user in ("ann", "bob", "cat"):
+        house.put(f"{user}@example.org", held)
+    assert await house.rcpt(address, size) == said
+
+
+async def test_a_setting_refuses_for_good(house: House, tmp_path: File) -> None:
+    house.quotas.follow(settings(tmp_path, **{"quota = 1000": 'quota = 1000\nover_quota = "refuse"'}))
+    house.put("ann@example.org", 1000)
+    assert await house.rcpt("ann@example.org") == "552 5.2.2"
+
+
+@pytest.mark.parametrize(("held", "goes_in"), [(1000, True), (1100, True), (1101, False)])
+async def test_delivery_has_a_grace_of_a_tenth(house: House, held: int, goes_in: bool) -> None:
+    house.put("ann@example.org", held)
+    content = Bytes(b"Subject: x\r\n\r\n" + b"x" * 500)
+    deliver = house.drops.deliver(TICKET, Recipient(Path.parse("ann@example.org")), content, sender=Path(), fresh=True)
+    if goes_in:
+        await deliver
+    else:
+        with pytest.raises(MailboxFull):
+            await deliver
+    assert len([*(house.store.mailbox("ann@example.org") / "new").iterdir()]) == 1 + goes_in
+
+
+@pytest.mark.parametrize(
+    ("address", "may"),
+    [
+        ("Ann+shop@example.org", True),
+        ("info@example.org", True),
+        ("anybody@sales.example", True),
+        ("bob@example.org", False),
+        ("bob+ann@example.org", False),
+        ("ann@example.com", False),
+        ("not an address", False),
+    ],
+)
+async def test_whose_addresses_a_user_may_send_as(house: House, address: str, may: bool) -> None:
+    assert house.users.may_send_as("ann@example.org", address) is may
