@@ -105,8 +105,7 @@ class Stores:
             stores.certificate = stores.certificates.context
         if settings.data is None:
             ring = MemoryRing()
-            sends_on = any(route.deliver.by in ("relay", "lmtp", "mx") for route in settings.route)
-            stores.spool = memory_spool(time.time) if sends_on else Inbox()
+            stores.spool = memory_spool(time.time) if settings.sends_on else Inbox()
             stores.ledger = MemoryLedger(time.time)
             stores.records = MemoryRecords(ring)
             stores.recorder = TraceRecorder(ring, on_error=on_error)
@@ -114,6 +113,10 @@ class Stores:
             stores.quotas = Quotas(settings, stores.users, None)
             stores.maildrop = Maildrops(None, stores.users, stores.quotas, takes_everybody=False)
             stores.files = PrivateFiles(None)
+            if settings.has_pop3 and isinstance(stores.spool, Inbox):
+                from gatepost.app.inbox_pickup import InboxMailboxes  # noqa: PLC0415  whoever has no POP3 doesn't wait
+
+                stores.mailboxes = InboxMailboxes(stores.spool, stores.users)
             return stores
         try:
             await stores._open_folder(settings, File(settings.data), shard, workers, on_error)
@@ -139,7 +142,7 @@ class Stores:
         drop = Maildrop(data / "mail", files, hostname=settings.hostname)
         self.quotas = Quotas(settings, self.users, drop.mailbox)
         self.maildrop = Maildrops(drop, self.users, self.quotas, takes_everybody=takes_everybody(settings))
-        if any(one.protocol == "pop3" for one in settings.listen):
+        if settings.has_pop3:
             from gatepost.store.mailbox import MaildirMailboxes  # noqa: PLC0415  whoever has no POP3 doesn't wait
             from gatepost.store.mailbox_cached import Cached  # noqa: PLC0415
 

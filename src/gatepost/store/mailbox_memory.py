@@ -57,7 +57,7 @@ class _MemorySession:
         uid, data = self._box.get(entry.key, ("", b""))
         if uid != entry.uid:
             raise MessageGone(f"{entry.name} isn't there any more")
-        return _MemoryContent(data)
+        return MemoryContent(data)
 
     async def delete(self, entries: Iterable[Entry]) -> Sequence[Entry]:
         for entry in entries:
@@ -70,7 +70,9 @@ class _MemorySession:
             self._held.discard(self._user)
 
 
-class _MemoryContent:
+class MemoryContent:
+    """Octets as a message being read; their line ends are CRLF."""
+
     def __init__(self, data: bytes) -> None:
         self._pieces = _pieces(data)
         self._left = len(data)

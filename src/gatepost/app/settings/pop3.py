@@ -48,8 +48,8 @@ def check_pop3(settings: Settings) -> Iterator[Problem]:
         if listener.protocol != "pop3":
             continue
         path: KeyPath = ("listen", at)
-        if settings.data is None:
-            what = "POP3 shows maildrops, and without data there are none"
+        if settings.data is None and settings.sends_on:
+            what = "POP3 shows maildrops, and without data there are none where mail is sent on"
             yield Problem((*path, "protocol"), what, mend='data = "gatepost-data"')
         if listener.auth != "required":
             what = f'auth = "{listener.auth}" can\'t be said of POP3, where everybody logs in'

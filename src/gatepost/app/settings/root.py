@@ -179,6 +179,16 @@ class Settings(Section):
         return tuple(one for one in self.listen if one.protocol != "pop3")
 
     @property
+    def has_pop3(self) -> bool:
+        """Whether mailboxes are shown."""
+        return any(one.protocol == "pop3" for one in self.listen)
+
+    @property
+    def sends_on(self) -> bool:
+        """Whether mail goes on to other servers, and not only into mailboxes."""
+        return any(route.deliver.by in ("relay", "lmtp", "mx") for route in self.route)
+
+    @property
     def origins(self) -> Origins:
         """Where each value came from."""
         return self._origins
