@@ -127,6 +127,8 @@ def explain(entries: Iterable[Entry], number: int | None = None) -> Explanation 
         at = facts.get("transaction")
         if kind in _AFTERWARDS or (kind in _ASKED and facts.get("stage") in _LATER):
             told.after.append(entry)
+            if kind in _FINAL and isinstance(at, int) and at in by_number and by_number[at].outcome == "COPIES":
+                by_number[at].recipients.append(str(facts.get("recipient", "")))  # its members are named here alone
         elif isinstance(at, int):
             if at not in by_number:
                 by_number[at] = Transaction(at, began_ms=ms)
@@ -140,8 +142,9 @@ def explain(entries: Iterable[Entry], number: int | None = None) -> Explanation 
     return told
 
 
-_AFTERWARDS = {"delivered", "deferred", "bounced", "held", "released", "deleted", "changed"}
+_AFTERWARDS = {"delivered", "deferred", "bounced", "held", "released", "deleted", "changed", "copied"}
 _ASKED = {"asked", "unasked"}
+_FINAL = {"delivered", "bounced"}
 _LATER = {stage.name for stage in AFTERWARDS | OUTBOUND}  # stages that are asked after the 250
 
 
@@ -212,7 +215,8 @@ def _tell_transaction(one: Transaction, kind: str, facts: Mapping[str, Any]) -> 
             one.about = str(facts.get("about", ""))
             one.outcome = "REFUSED" if reply and reply[0] in "45" else _kept(one)
             if one.about:
-                one.outcome, one.where = "HELD" if facts.get("held") else "REPORT", ""
+                one.outcome = "HELD" if facts.get("held") else "COPIES" if facts.get("list") else "REPORT"
+                one.where = ""
         case "asked" | "unasked":
             one.asked.append(facts)
         case _:
@@ -255,7 +259,7 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None,
         lines.append(f"  refused by {one.decided_by}, whose answer is the one above")
     first = told.transactions[0].number  # what was asked about a session with a next server is told with it
     for ms, _, kind, facts in told.after:
-        if facts.get("transaction", first) != one.number:
+        if facts.get("transaction", first) != one.number or kind == "copied":
             pass
         elif kind in _ASKED or kind == "changed":
             lines += _later_lines(ms, kind, facts, zone)
@@ -266,8 +270,22 @@ def _transaction_lines(told: Explanation, one: Transaction, zone: tzinfo | None,
             hearer = f"told: {hearer}" if hearer.startswith("nobody") else ""
             words = [f"<{facts.get('recipient', '')}>", _clock(ms, zone), at, said, hearer]
             lines.append(f"  {kind:10} {'  '.join(word for word in words if word)}")
+    lines += _copied_lines(told, one, first, commands)
     lines.append(_last_line(told, one, commands))
     return [printable(line) for line in lines]
+
+
+def _copied_lines(told: Explanation, one: Transaction, first: int, commands: bool) -> list[str]:
+    """Which lists it has become copies by, for how many, and as what."""
+    counts: dict[tuple[str, str], int] = {}
+    for _, _, kind, facts in told.after:
+        if kind == "copied" and facts.get("transaction", first) == one.number:
+            key = (str(facts.get("list", "")), str(facts.get("as", "")))
+            counts[key] = counts.get(key, 0) + int(facts.get("recipients", 0))
+    return [
+        f"  copied     list {name}  for {count:,}  as {ticket}" + (f"    gatepost explain {ticket}" if commands else "")
+        for (name, ticket), count in counts.items()
+    ]
 
 
 def _later_lines(ms: int, kind: str, facts: Mapping[str, Any], zone: tzinfo | None) -> list[str]:

@@ -9,6 +9,7 @@ from gatepost.app.generation import Generation
 from gatepost.app.recording import TraceRecorder
 from gatepost.app.sending import Listeners, SentTo
 from gatepost.app.submission import LISTENER
+from gatepost.delivery.carrying import LIST
 from gatepost.delivery.route import Host
 from gatepost.hooks.notices import Bounced, Deferred, Delivered
 from gatepost.model import Recipient, Reply
@@ -52,6 +53,9 @@ class Observer:
         self._is_done(entry, recipient, reply, host)
 
     def written(self, entry: Entry, deposit: Deposit) -> None:
+        if LIST in deposit.facts:
+            self._copied(entry, deposit)
+            return
         token, transaction = deposit.ticket.token, {"transaction": deposit.ticket.number}
         record = self._recorder.record
         record(token, "session", {"peer": LISTENER, "port": 0, "listener": LISTENER})
@@ -61,6 +65,21 @@ class Observer:
         held = {} if deposit.held is None else {"held": deposit.held}
         record(token, "message", {**transaction, "size": deposit.content.size, "about": str(entry.ticket), **held})
         record(token, "end", {"how": "written here", "messages": 1})
+
+    def _copied(self, entry: Entry, deposit: Deposit) -> None:
+        """A post's copies have one ticket, in however many entries; who gets one is told as it is delivered."""
+        name, ticket, record = deposit.facts[LIST], deposit.ticket, self._recorder.record
+        count = len(deposit.envelope.recipients)
+        facts = {"transaction": entry.ticket.number, "list": name, "as": str(ticket), "recipients": count}
+        record(entry.ticket.token, "copied", facts)
+        if deposit.part:
+            return
+        transaction = {"transaction": ticket.number}
+        record(ticket.token, "session", {"peer": LISTENER, "port": 0, "listener": LISTENER})
+        record(ticket.token, "sender", {**transaction, "sender": deposit.envelope.sender.address})
+        about = {"size": deposit.content.size, "about": str(entry.ticket), "list": name}
+        record(ticket.token, "message", {**transaction, **about})
+        record(ticket.token, "end", {"how": "written here", "messages": 1})
 
     def _is_done(self, entry: Entry, recipient: Recipient, reply: Reply, host: Host | None) -> None:
         if self._following is not None:
