@@ -16,8 +16,10 @@ from typing import Any, cast
 from gatepost.app.generation import Generation
 from gatepost.app.settings.root import Listener
 from gatepost.collecting.ports import Collected, IntakeLater, Taken, TakenAs
+from gatepost.content.headers import read_section
 from gatepost.content.pieces import Rendered, Span
 from gatepost.content.received import date, received_head
+from gatepost.content.values import unfold
 from gatepost.model import Blob, Body, Bytes, Envelope, Recipient, Reply, Ticket
 from gatepost.net import Stream
 from gatepost.net.inner import InnerStream
@@ -220,8 +222,21 @@ def _place(generation: Generation, collected: Collected, keeping: _Keeping) -> P
             recipients_disagree=Disagreement.HOLD_OTHERS,
             refusals=Refusals.HELD if collected.on_refusal == "quarantine" else Refusals.DISCARDED,
             keyword=_KEYWORD,
+            stripped_headers=(*usual.policy.stripped_headers, *_written_there(collected, usual.profile.hostname)),
         ),
     )
+
+
+def _written_there(collected: Collected, hostname: str) -> tuple[str, ...]:
+    """The fields of the other server's final delivery. Its word on whose mail it was is kept where the message has been
+    here before: that may be a loop, which it ends.
+    """
+    section = read_section(collected.content)
+    ours = f" by {hostname.lower()} "
+    has_been_here = any(
+        ours in f" {' '.join(unfold(value).lower().split())} " for value in section.raw_values("received")
+    )
+    return ("Return-Path",) if has_been_here else ("Return-Path", "Delivered-To")
 
 
 def _held(

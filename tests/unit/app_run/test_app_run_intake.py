@@ -85,6 +85,18 @@ async def test_it_goes_the_way_of_all_mail_with_the_client_that_sent_it() -> Non
         assert rig.surroundings.counter.in_all == 0
 
 
+@pytest.mark.parametrize("by", ["mx.test", "MX.test", "other.test", "xmx.test.example"])
+async def test_what_the_other_server_wrote_at_its_delivery_goes_unless_it_may_be_a_loop(by: str) -> None:
+    there = "Return-Path: <a@b.example>\r\nDelivered-To: ann@example.org\r\n"
+    there += f"Received: from x ([192.0.2.1])\r\n\tby {by} with SMTP\r\n"
+    async with house() as rig:
+        await intake(rig).take(mail(content=there.encode() + CONTENT))
+        [entry] = await rig.spool.entries()
+        content = entry.content.read()
+        assert b"Return-Path" not in content
+        assert (b"Delivered-To" in content) is (by.lower() == "mx.test")
+
+
 @pytest.mark.parametrize("stage", ["connect", "hello", "sender", "recipient", "data", "headers", "message"])
 @pytest.mark.parametrize("on_refusal", ["quarantine", "discard"])
 async def test_a_refusal_for_good_bounces_nowhere(stage: str, on_refusal: str) -> None:
