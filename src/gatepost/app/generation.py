@@ -313,5 +313,6 @@ def counting_failures(settings: Settings, around: Surroundings) -> FailedLogins 
         around.clock.monotonic,
         most=most,
         within_s=settings.limits.auth_failures_within,
+        longest_s=settings.limits.auth_failures_wait,
         unix=lambda: around.clock.unix()[0],
     )

@@ -23,8 +23,6 @@ from gatepost.serving.limits import peer_key
 
 FAR = 5
 """So many times the limit, and an address isn't listened to."""
-LONGEST_S = 20.0
-"""A client would give up soon after."""
 WAITING = 100
 """Logins that wait at a time, for each worker."""
 WAITING_OF_ONE = 5
@@ -64,14 +62,24 @@ class FailedLogins:
     """One worker's view. Invariant: what can't be counted keeps nobody out."""
 
     def __init__(
-        self, facts: Facts, clock: Callable[[], float], *, most: int, within_s: float, unix: Callable[[], float]
+        self,
+        facts: Facts,
+        clock: Callable[[], float],
+        *,
+        most: int,
+        within_s: float,
+        longest_s: float,
+        unix: Callable[[], float],
     ) -> None:
-        """`most` failures in `within_s` seconds go unpunished, at least one; `clock` is monotonic, `unix` Unix time."""
+        """`most` failures in `within_s` seconds go unpunished, at least one; no login waits longer than `longest_s`.
+        `clock` is monotonic, `unix` Unix time.
+        """
         self._facts = facts
         self._clock = clock
         self._unix = unix
         self._most = most
         self._within_s = within_s
+        self._longest_s = longest_s
         self._none_yet: dict[str, float] = {}
         self._waiting: Counter[str] = Counter()
 
@@ -119,7 +127,7 @@ class FailedLogins:
         if can_end and count >= FAR * self._most:
             return Hold(why, 0.0, is_final=True)
         doublings = min(4 * (count - self._most) / self._most, 16)
-        return Hold(why, min(LONGEST_S, 2.0**doublings), is_shared=not can_end)
+        return Hold(why, min(self._longest_s, 2.0**doublings), is_shared=not can_end)
 
     async def _known(self, keys: _Keys) -> float | None:
         """Since when the user is known at that address."""

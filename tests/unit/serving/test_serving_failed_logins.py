@@ -7,12 +7,13 @@ from ipaddress import ip_address
 import pytest
 
 from gatepost.app.settings.root import Settings
-from gatepost.serving.failed_logins import FAR, LONGEST_S, WAITING_OF_ONE, FailedLogins
+from gatepost.serving.failed_logins import FAR, WAITING_OF_ONE, FailedLogins
 from gatepost.store.ledger import LedgerError, MemoryLedger
 from gatepost.testing.rig import Rig
 from unit.serving.serving_talk import greet
 
 MOST = 4
+LONGEST_S = 20.0
 HERE, NEAR, THERE = (ip_address(text) for text in ("192.0.2.1", "2001:db8::1", "203.0.113.9"))
 
 
@@ -45,7 +46,7 @@ def ledger(clock):
 
 @pytest.fixture
 def limits(clock, ledger):
-    return FailedLogins(ledger, clock, most=MOST, within_s=600.0, unix=clock)
+    return FailedLogins(ledger, clock, most=MOST, within_s=600.0, longest_s=LONGEST_S, unix=clock)
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ async def test_failures_are_forgotten(limits, clock):
 
 
 async def test_other_workers_count_with_it(limits, clock, ledger):
-    other = FailedLogins(ledger, clock, most=MOST, within_s=600.0, unix=clock)
+    other = FailedLogins(ledger, clock, most=MOST, within_s=600.0, longest_s=LONGEST_S, unix=clock)
     assert await other.ahead("ann", HERE) is None
     await fail(limits, FAR * MOST)
     clock.now += 2.1  # what another worker has counted may be seen so late
@@ -157,7 +158,7 @@ async def test_a_ledger_that_fails_keeps_nobody_out(clock):
 
         put = count = get
 
-    limits = FailedLogins(Broken(), clock, most=1, within_s=600.0, unix=clock)
+    limits = FailedLogins(Broken(), clock, most=1, within_s=600.0, longest_s=LONGEST_S, unix=clock)
     await fail(limits, 10)
     await limits.succeeded("ann", HERE)
     assert await limits.ahead("ann", HERE) is None

@@ -72,6 +72,9 @@ class Limits(Section):
     auth_failures_within: Duration = Field(
         default=600.0, gt=0, description="The time that failed logins are counted over."
     )
+    auth_failures_wait: Duration = Field(
+        default=20.0, gt=0, le=60, description="The longest that a login waits for what has failed before it."
+    )
     sessions: Whole = Field(
         default=10000, ge=1, description="Sessions at a time, all workers together; beyond it 421 at once."
     )
