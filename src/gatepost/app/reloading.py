@@ -21,6 +21,7 @@ def check_reloadable(before: Settings, after: Settings) -> None:
     if bool(before.tls.certificate) and not after.tls.certificate:
         keys.append("certificates, once there are any,")
     keys += [f"tls.{key}" for key in _TLS_TO_OTHERS if getattr(before.tls, key) != getattr(after.tls, key)]
+    keys += [f"users.{key}" for key in _OF_USERS if getattr(before.users, key) != getattr(after.users, key)]
     if takes_everybody(before) != takes_everybody(after):
         keys.append("a maildrop for everybody")
     if keys:
@@ -30,4 +31,5 @@ def check_reloadable(before: Settings, after: Settings) -> None:
 
 _FIXED = ("hostname", "data", "workers", "run_as", "dns", "delivery", "trace", "spool", "user")
 _BY_DESTINATION: dict[str, tuple[object, ...]] = {"destination": (), "sender": ()}  # these change while it runs
+_OF_USERS = ("files", "default_domain")  # what stands in the files may change at any time
 _TLS_TO_OTHERS = ("client", "policy", "reports")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path as File
 
 import pytest
 
@@ -12,6 +13,8 @@ from gatepost.delivery.expanding import ALIASED, Expansion
 from gatepost.delivery.ports import MailboxFull
 from gatepost.model import Bytes, Path, Recipient
 from gatepost.store import SpoolFailure
+from gatepost.store.embedded import open_shard
+from gatepost.store.files import RealFiles
 from unit.delivery.test_delivery_runner import House, running
 from unit.delivery.test_delivery_submission import gone, house_with, is_held, kept
 
@@ -170,3 +173,18 @@ async def test_a_full_mailbox_is_tried_again() -> None:
     async with running(house):
         await house.accept("cat@own.example")
         assert (await house.hears(1))[0].startswith("deferred cat@own.example 452 ")
+
+
+async def test_large_content_goes_on_whole_from_the_disk(tmp_path: File) -> None:
+    house = made(spool=await open_shard(tmp_path, RealFiles(), lambda: 1000.0))
+    content = BODY + b"x" * 70 + b"\r\n" * 100_000
+    async with running(house):
+        await house.accept("info@own.example", "cat@own.example", content=Bytes(content))
+        copies = await gone(house)
+    top = b"Delivered-To: info@own.example\r\n"
+    assert copies == {
+        "ann@own.example": top + content,
+        "bob@far.example": top + content,
+        "cat@own.example": content,
+    }
+    assert not [*(tmp_path / "bodies").iterdir()]
