@@ -198,3 +198,18 @@ def test_a_post_to_two_lists_goes_to_each_ones_members(house: House) -> None:
         ("news", "eve@next.example"),
         ("news", "finn@next.example"),
     ]
+
+
+def test_a_posts_story_leads_to_its_copies_and_back(house: House) -> None:
+    said = house.send("story", "news@example.org")
+    house.relayed("story", 2)
+    post = said.split()[-1]
+    told = eventually(lambda: "list dev" in (text := house.server.ask("explain", post).stdout) and text)
+    found = re.findall(r"copied +list (\w+) +for (\d+) +as (\S+)", told)
+    assert [(name, count) for name, count, _ in found] == [("news", "3"), ("dev", "2")]
+    [copies] = {ticket for *_, ticket in found}
+    told = eventually(lambda: (text := house.server.ask("explain", copies).stdout).count("delivered") == 5 and text)
+    assert told.startswith("COPIES")
+    assert f"about  {post}" in told
+    sessions = house.server.ask("trace", "--to", "finn@next.example").stdout
+    assert copies.rpartition("-")[0] in sessions

@@ -170,7 +170,7 @@ def _fits(entries: list[Entry], wanted: Mapping[str, str]) -> bool:
     for _, _, kind, facts in entries:
         said["heard"].append(str(facts.get("reply", "")).lower())
         match kind:
-            case "recipient":
+            case "recipient" | "delivered" | "deferred" | "bounced":  # a list's members are named by the latter alone
                 said["to"].append(str(facts.get("recipient", "")).lower())
             case "sender":
                 said["from"].append(str(facts.get("sender", "")).lower())
