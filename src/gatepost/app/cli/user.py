@@ -31,7 +31,10 @@ _LIST = "gatepost user list"
 
 @click.group("user")
 def command() -> None:
-    """Add, list, change and remove users. A running server knows of it at once."""
+    """Add, list, change and remove users.
+
+    A running server knows of it at once.
+    """
 
 
 @command.command("add")
