@@ -140,7 +140,7 @@ class ListDatabase:
     def all(self) -> list[MailingList]:
         """Every list, by name."""
         return [
-            MailingList(name, address, _decode(options))
+            _list(name, address, options)
             for name, address, options in self._run("SELECT name, spelled, options FROM list ORDER BY name")
         ]
 
@@ -280,7 +280,7 @@ class ListDatabase:
 
     def _one_list(self, sql: str, key: str) -> MailingList | None:
         rows = self._run(sql, key)
-        return MailingList(rows[0][0], rows[0][1], _decode(rows[0][2])) if rows else None
+        return _list(*rows[0]) if rows else None
 
     def _one_member(self, sql: str, *values: Any) -> Member | None:
         rows = self._run(sql, *values)
@@ -302,6 +302,13 @@ class ListDatabase:
             return self._connection.execute(sql, values or None).fetchall()
         except apsw.Error as error:
             raise ListError(f"{self._where}: {error}") from error
+
+
+def _list(name: str, address: str, options: bytes) -> MailingList:
+    try:
+        return MailingList(name, address, _decode(options))
+    except msgspec.MsgspecError as error:
+        raise ListError(f'the options of the list "{name}" can\'t be read: {error}') from error
 
 
 def _member(row: Sequence[Any]) -> Member:

@@ -17,6 +17,9 @@ Mode = Literal["mail", "nomail"]
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 _LONGEST_LOCAL = 26
 """What leaves room for `-approve+TICKET-SIGNATURE` within the 64 octets of a local part (rfc5321#4.5.3.1.1)."""
+_LONGEST_TEXT = 200
+_LARGEST = 1 << 63
+_MOST = 1000
 
 
 class ListError(Exception):
@@ -169,14 +172,18 @@ def check_options(options: ListOptions) -> None:
         _check_word(field, getattr(options, field), get_args(allowed))
     if isinstance(options.attachments, str):
         _check_word("attachments", options.attachments, ("any", "none"), ", or patterns of MIME types like image/*")
-    for address in (*options.owners, *options.moderators):
-        checked_path(address)
+    for field in ("owners", "moderators"):
+        for address in getattr(options, field):
+            _check_person(field, address)
     if options.reply_to not in ("sender", "list"):
-        checked_path(options.reply_to)
-    if options.max_size < 0:
+        _check_person("reply_to is sender, list or an address", options.reply_to)
+    _check_patterns("posters", options.posters, "@", "*@example.org")
+    if not isinstance(options.attachments, str):
+        _check_patterns("attachments", options.attachments, "/", "image/*")
+    if not 0 <= options.max_size < _LARGEST:
         raise ListError("max_size is a number of octets, 0 for the server's limit")
-    if options.bounce_limit <= 0 or options.bounce_days <= 0:
-        raise ListError("bounce_limit and bounce_days are more than 0")
+    if not (0 < options.bounce_limit <= _MOST and 0 < options.bounce_days <= _MOST):  # true of no NaN
+        raise ListError(f"bounce_limit and bounce_days are more than 0, and at most {_MOST}")
     url = options.unsubscribe_url
     if url and not (url.startswith("https://") and "{token}" in url and url.isascii() and url.isprintable()):
         raise ListError("unsubscribe_url is an https address with {token} in it")  # rfc8058#3.1
@@ -185,6 +192,21 @@ def check_options(options: ListOptions) -> None:
     for field in ("description", "subject_prefix"):
         if not getattr(options, field).isprintable():
             raise ListError(f"{field} is one line of text")
+        if len(getattr(options, field)) > _LONGEST_TEXT:
+            raise ListError(f"{field} has at most {_LONGEST_TEXT} characters")
+
+
+def _check_person(field: str, address: str) -> None:
+    try:
+        checked_path(address)
+    except ListError as error:
+        raise ListError(f"{field}: {error}") from error
+
+
+def _check_patterns(field: str, patterns: tuple[str, ...], sign: str, example: str) -> None:
+    for pattern in patterns:
+        if not pattern.isprintable() or (sign not in pattern and "*" not in pattern):
+            raise ListError(f'{field}: "{pattern[:80]}" fits nothing; {example}')
 
 
 def _check_word(field: str, value: str, allowed: tuple[str, ...], more: str = "") -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,7 +225,15 @@ def test_addresses_that_a_list_cannot_have(address: str):
         ({"owners": ("a b@c",)}, '"a b@c" is no address'),
         ({"reply_to": "author"}, "address"),
         ({"max_size": -1}, "octets"),
+        ({"max_size": 1 << 63}, "octets"),
         ({"bounce_limit": 0.0}, "more than 0"),
+        ({"bounce_limit": float("nan")}, "more than 0"),
+        ({"bounce_limit": float("inf")}, "at most 1000"),
+        ({"bounce_days": 10**6}, "at most 1000"),
+        ({"posters": ("ann",)}, 'posters: "ann" fits nothing'),
+        ({"posters": ("\udcff@example.org",)}, "fits nothing"),
+        ({"attachments": ("images",)}, "image/*"),
+        ({"description": "x" * 201}, "at most 200 characters"),
         ({"unsubscribe_url": "http://x/{token}"}, "https address with {token}"),
         ({"unsubscribe_url": "https://x/"}, "https address with {token}"),
         ({"unsubscribe_url": "https://x/{token}>"}, "angle brackets"),
@@ -235,3 +244,16 @@ def test_options_that_cannot_work(options, told):
     with pytest.raises(ListError) as error:
         check_options(replace(ListOptions(), **options))
     assert told in str(error.value)
+
+
+def test_options_that_cannot_be_read_are_told_by_the_list(tmp_path: Path):
+    file = tmp_path / "lists.db"
+    database = ListDatabase(file)
+    database.create("news", "news@example.org", ListOptions())
+    other = apsw.Connection(str(file))
+    other.execute("""UPDATE list SET options = '{"bounce_limit": null}'""")
+    other.close()
+    for ask in (lambda: database.find("news"), database.all):
+        with pytest.raises(ListError, match='the options of the list "news" can\'t be read'):
+            ask()
+    database.close()
