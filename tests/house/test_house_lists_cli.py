@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -161,7 +162,10 @@ def test_one_member_is_shown_and_changed(run: Run) -> None:
     run("create", "news", "news@example.org")
     run("subscribe", "news", "ann@example.org")
     _, out, _ = run("member", "news", "ANN@example.org", "mode=nomail", "vacation=2099-01-31", "moderated=yes")
-    assert "nomail" in out and "on vacation until 2099-01-31" in out and "moderated" in out
+    assert "nomail" in out and "on vacation until 2099-01-31 is over" in out and "moderated" in out
+    assert json.loads(run("member", "news", "ann@example.org", "--json")[1])["vacation_until"] == 4_073_587_200.0  # UTC
+    run("member", "news", "ann@example.org", "vacation=9999-12-31")
+    assert "until 9999-12-31" in run("members", "news")[1]
     facts = json.loads(run("member", "news", "ann@example.org", "display=Ann\x1b", "bounces=0", "--json")[1])
     assert facts["display"] == "Ann\N{REPLACEMENT CHARACTER}" and (facts["score"], facts["stopped_at"]) == (0.0, None)
     assert json.loads(run("member", "news", "ann@example.org", "vacation=no", "--json")[1])["vacation_until"] is None
@@ -183,10 +187,20 @@ def test_who_has_not_confirmed_is_listed_without_the_token(run: Run, tmp_path: P
 
     run("create", "news", "news@example.org")
     lists = ListDatabase(tmp_path / "data/lists.db")
-    token = lists.ask("news", "ann@example.org", "subscribe", 4e9, 100)
+    actions = ("subscribe Ann B", "vacation 2099-01-31", "approve Ann B", "probe")
+    tokens = [lists.ask("news", "ann@example.org", action, 4e9 + at, 100) for at, action in enumerate(actions)]
     lists.close()
-    told = run("pending", "news")[1] + run("pending", "news", "--json")[1]
-    assert "ann@example.org  subscribe  asked" in told and token not in told
+    told, facts = run("pending", "news")[1], run("pending", "news", "--json")[1]
+    assert [re.sub(" 2096-.*", "", line) for line in told.splitlines()] == [
+        "ann@example.org  subscribe; member asked",
+        "ann@example.org  vacation 2099-01-31; member asked",
+        "ann@example.org  subscribe; owners asked",
+        "ann@example.org  probe, to see whether the address works; sent",
+    ]
+    assert [(one["waits_for"], one["action"]) for one in json.loads(facts)] == [
+        ("member", "subscribe"), ("member", "vacation 2099-01-31"), ("owners", "subscribe"), ("probe", "probe"),
+    ]  # fmt: skip
+    assert not any(token in told + facts for token in tokens)
 
 
 POST = b"From: Ann <ann@example.org>\r\nSubject: hello\r\nMessage-ID: <1@example.org>\r\n\r\nhello all\r\n.\r\n"

@@ -8,12 +8,13 @@ written to an address, and what a list has written in all, for every worker at o
 from __future__ import annotations
 
 from gatepost.content import parameters
-from gatepost.content.addresses import parse_list
 from gatepost.content.headers import Section
-from gatepost.content.values import read_value, unfold
+from gatepost.content.values import safe, unfold
 from gatepost.lists.addressing import Purpose, address_for
 from gatepost.lists.context import Context
-from gatepost.model import AddressError, Path
+from gatepost.lists.posting import authors
+from gatepost.lists.rendering import author
+from gatepost.model import Path
 from gatepost.store.lists import MailingList
 
 PER_ADDRESS = 6
@@ -34,14 +35,11 @@ _BULK = frozenset({"bulk", "junk", "list"})
 
 def author_of(section: Section, sender: Path) -> tuple[Path, str]:
     """Who wrote: From where it names one address, else the envelope's sender; and the name shown with it."""
-    values = section.raw_values("from")
-    mailboxes = parse_list(read_value(values[0])).mailboxes if len(values) == 1 else ()
-    if len(mailboxes) == 1:
-        try:
-            return Path.parse(mailboxes[0].address), mailboxes[0].name[:100]
-        except AddressError:
-            pass
-    return sender, ""
+    found = authors(section)  # read as for posts: what an encoded word stands for is a name, no address
+    if len(found) != 1:
+        return sender, ""
+    shown = author(section)
+    return Path.parse(found[0]), "" if shown is None else safe(shown.name).strip()[:100]
 
 
 def is_automatic(section: Section, sender: Path) -> bool:

@@ -97,11 +97,18 @@ def command_of(line: str, *names: str) -> Command | None:
 
 def last_day(argument: str) -> float | None:
     """When a day written as `2030-12-24` is over (s, Unix time, UTC); None for anything else."""
+    if not argument.isascii():
+        return None
     try:
         day = datetime.strptime(argument, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
         return None
     return day.timestamp() + 86_400.0
+
+
+def shown_day(until: float) -> str:
+    """The day, as `2030-12-24`, that is over at this moment (s, Unix time): what `last_day` was asked for."""
+    return f"{datetime.fromtimestamp(until - 1, UTC):%Y-%m-%d}"
 
 
 def _setting(text: str) -> Command | None:

@@ -9,11 +9,13 @@ others share some, so that a list of 10,000 domains isn't 10,000 rows with the s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from gatepost.lists.addressing import Purpose, address_for
 from gatepost.lists.context import Context
+from gatepost.lists.gate import fact_name
 from gatepost.model import AddressError, Envelope, Path, Recipient
+from gatepost.model.kept import read_kept
 from gatepost.store import Deposit, Entry
 from gatepost.store.lists import MailingList, Member
 from gatepost.store.users import folded
@@ -22,6 +24,8 @@ LIST = "list"
 """The fact of an entry that it is copies of a post: the name of the list whose members they are for."""
 VIA = "list-via"
 """The fact that names the addresses of the lists it came through before, blanks between them."""
+HAD = "list-had"
+"""The fact that names the lists whose members have the post by this expansion, or by itself, blanks between them."""
 POST = "list-post"
 """The fact that names the ticket of the post."""
 TOGETHER = 100
@@ -45,10 +49,13 @@ async def expand(context: Context, mailing_list: MailingList, entry: Entry) -> t
     facts = {_ASKED: _SUBMITTED, POST: str(entry.ticket)}
     if kept := entry.notes.get(_KEPT, entry.facts.get(_KEPT)):
         facts[_KEPT] = kept
-    async for one, via, by_domain in _everybody(context, mailing_list, entry):
+    had: set[str] = set()
+    reached = [found async for found in _everybody(context, mailing_list, entry, had)]
+    facts[HAD] = " ".join(sorted(had))
+    for one, via, groups in reached:
         sender = address_for(one.address, Purpose.BOUNCES)
         more = {LIST: one.name, VIA: " ".join(via)} if via else {LIST: one.name}
-        for group in _groups(by_domain):
+        for group in groups:
             recipients = tuple([recipient for recipient, _ in group])
             made.append(
                 Deposit(
@@ -75,14 +82,25 @@ def via_in(entry: Entry) -> list[str]:
     return entry.facts.get(VIA, "").split()
 
 
+def has_had(entry: Entry, name: str) -> bool:
+    """Whether an entry is copies of a post that the list `name` has had another way: an alias leads to it."""
+    if LIST not in entry.facts:
+        return False
+    kept = read_kept(entry.notes.get(_KEPT, entry.facts.get(_KEPT)))
+    return name in entry.facts.get(HAD, "").split() or fact_name(name) in kept
+
+
 async def _everybody(
-    context: Context, first: MailingList, entry: Entry
-) -> AsyncIterator[tuple[MailingList, tuple[str, ...], dict[str, Group]]]:
-    """List after list that the post reaches, the lists before it, and who is to have a copy by it, by domain."""
+    context: Context, first: MailingList, entry: Entry, met: set[str]
+) -> AsyncIterator[tuple[MailingList, tuple[str, ...], list[Group]]]:
+    """List after list that the post reaches, the lists before it, and who is to have a copy by it. `met` becomes the
+    names of all of them, and of those that have the post without.
+    """
     nested = {folded(one.address): one for one in await context.store.all()}
     posted_to = [nested[key] for key in map(folded, map(str, entry.envelope.recipients)) if key in nested]
-    met = {first.name, *(one.name for one in posted_to)}  # what has the post itself expands it itself
-    waiting: deque[tuple[MailingList, tuple[str, ...]]] = deque([(first, ())])
+    met.update({first.name}, (one.name for one in posted_to))  # what has the post itself expands it itself
+    met.update(entry.facts.get(HAD, "").split())
+    waiting: deque[tuple[MailingList, tuple[str, ...]]] = deque([(first, _before(nested.values(), entry))])
     known: set[str] = set()
     while waiting:
         one, via = waiting.popleft()
@@ -96,7 +114,13 @@ async def _everybody(
             elif key not in known and (recipient := _recipient(member.address)) is not None:
                 known.add(key)
                 by_domain.setdefault(recipient.domain, []).append((recipient, member.id))
-        yield one, via, by_domain
+        yield one, via, list(_groups(by_domain))
+
+
+def _before(lists: Iterable[MailingList], entry: Entry) -> tuple[str, ...]:
+    """The addresses of the lists that an entry came through whose recipient is an alias of another one."""
+    name = entry.facts.get(LIST)
+    return (*via_in(entry), *(one.address for one in lists if one.name == name))
 
 
 async def _members(context: Context, mailing_list: MailingList) -> AsyncIterator[Member]:

@@ -16,7 +16,8 @@ from gatepost.lists.addressing import Purpose, purpose_of
 from gatepost.lists.archive import Archive
 from gatepost.lists.context import Context
 from gatepost.lists.copies import Copies, copies
-from gatepost.lists.expansion import expand
+from gatepost.lists.expansion import LIST, expand, has_had
+from gatepost.lists.gate import judgement_of
 from gatepost.lists.handled import Handled
 from gatepost.lists.posting import ALLOWED, Judgement, Moderate, Refused, examine
 from gatepost.lists.probing import Probing
@@ -55,7 +56,11 @@ class ListHouse:
                 return Handled(refusal=_UNKNOWN)
             purpose, extension = found
             if purpose is Purpose.POST:
+                if has_had(entry, name):
+                    return Handled()
                 return await self._post(mailing_list, entry, recipient)
+            if LIST in entry.facts and purpose is not Purpose.OWNER:
+                return Handled()  # a copy for a member: its author has asked this address for nothing
             return await requests.take(self._context, mailing_list, purpose, extension, entry, recipient)
         except ListError as error:
             log.error("list %s: %s waits: %s", name, entry.id, error)
@@ -109,12 +114,9 @@ class ListHouse:
         """What was decided in the session; of what came by none, now."""
         if entry.facts.get(moderation.HELD) == mailing_list.name:
             return ALLOWED  # an entry that is held isn't attempted: somebody has let it go on
-        said = read_kept(entry.notes.get(FACT, entry.facts.get(FACT))).get(f"list:{mailing_list.name}", "")
-        if said == "allowed":
-            return ALLOWED
-        word, _, reason = said.partition(": ")
-        if word == "moderate":
-            return Moderate(reason)
+        kept = read_kept(entry.notes.get(FACT, entry.facts.get(FACT)))
+        if (said := judgement_of(kept, mailing_list.name)) is not None:
+            return said
         return await examine(
             self._context.store,
             mailing_list,

@@ -114,6 +114,8 @@ class _Desk:
         """Do what is asked for, or ask back; the letters that tell of it."""
         if answering.is_program(self.author) or purpose_of(self.mailing_list.address, self.author) is not None:
             return []
+        if await self.context.store.at(self.author.address) is not None:
+            return []  # a list of ours writes to nobody: it is put on another one by an operator only
         if command is None:
             return await self._tell(
                 mails.help_text(self.mailing_list, self.author, opening="Nothing in your mail was understood.")

@@ -29,7 +29,12 @@ async def test_every_member_who_takes_mail_has_a_copy_as_a_member(world):
     assert copies.envelope.sender == Path.parse("news-bounces@example.org")
     assert copies.content is post.content
     assert copies.ticket != post.ticket
-    assert copies.facts == {"asked": "submitted", "list-post": str(post.ticket), "list": "news"}
+    assert copies.facts == {
+        "asked": "submitted",
+        "list-post": str(post.ticket),
+        "list": "news",
+        "list-had": "news",
+    }
     ids = {name: member_in(route) for name, route in copies.routes.items()}
     dan = await world.store.member("news", "dan@example.net")
     assert ids["dan@example.net"] == dan.id

@@ -217,3 +217,34 @@ async def test_a_post_is_no_request(desk: Desk) -> None:
     entry = desk.entry(ADDRESS, b"", sender=ANN)
     with pytest.raises(ValueError, match="no request"):
         await requests.take(desk.context, desk.list, Purpose.POST, "", entry, Recipient(entry.envelope.sender))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "From: =?utf-8?q?ann=40example=2Enet?=\r\n",
+        "From: =?utf-8?q?ann=40example=2Enet=3E?= <mallory@evil.example>\r\n",
+        "From: =?utf-8?q?=3Cann=40example=2Enet=3E?= <mallory@evil.example>\r\n",
+    ],
+)
+async def test_what_an_encoded_word_says_is_a_name_and_no_address(desk: Desk, head: str) -> None:
+    [question] = await desk.get("news-subscribe@example.org", sender="mallory@evil.example", head=head)
+    assert question["X-Envelope-To"] == "mallory@evil.example"
+
+
+async def test_a_name_is_one_line_of_text(desk: Desk) -> None:
+    head = "From: =?utf-8?q?A=0D=0AB=07=C3=BC?= <ann@example.net>\r\n"
+    [question] = await desk.get("news-subscribe@example.org", head=head)
+    await desk.answer(question)
+    member = await desk.store.member("news", ANN)
+    assert member is not None and member.display.isprintable() and member.display.endswith("ü")
+
+
+async def test_one_list_is_put_on_another_by_an_operator_only(desk: Desk) -> None:
+    """In an open list's name anybody could, and its own rules wouldn't be asked any more."""
+    await desk.store.create("dev", "dev@example.org")
+    await desk.store.change("news", replace(desk.list.options, subscribe="open"))
+    desk.list = replace(desk.list, options=replace(desk.list.options, subscribe="open"))
+    for sender in ("dev@example.org", "DEV@Example.ORG", ADDRESS):
+        assert await desk.get("news-subscribe@example.org", sender=sender) == []
+    assert await desk.store.count("news") == 0

@@ -117,20 +117,32 @@ def member(frame: Frame, *, name: str, address: str, words: tuple[str, ...], as_
 @_as_json
 @pass_frame
 def pending(frame: Frame, *, name: str, as_json: bool) -> None:
-    """List who was asked to confirm something to NAME, and hasn't answered."""
+    """List what NAME waits for: who was asked and hasn't answered, whom the owners could let in, and probes."""
     with opened(frame.settings()) as lists:
         known(lists, name)
         found = lists.waiting(name, time.time())
     if as_json:  # a token confirms for whoever has it, so it stays here
         facts = [
-            {"address": one.address, "action": one.action, "asked_at": one.asked_at, "until": one.until}
+            {"address": one.address, "waits_for": who, "action": what, "asked_at": one.asked_at, "until": one.until}
             for one in found
+            for who, what in [_waits_for(one.action)]
         ]
         click.echo(json.dumps(facts, indent=2))
         return
     for one in found:
-        when = f"asked {_when(one.asked_at)}, until {_when(one.until)}"
-        click.echo(printable(f"{one.address}  {one.action}  {when}"))
+        who, what = _waits_for(one.action)
+        said = "probe, to see whether the address works; sent" if who == "probe" else f"{what}; {who} asked"
+        click.echo(printable(f"{one.address}  {said} {_when(one.asked_at)}, until {_when(one.until)}"))
+
+
+def _waits_for(action: str) -> tuple[str, str]:
+    """Who is asked ("member", "owners"; "probe": nobody, a mail is to come back or not), and about what."""
+    word, _, argument = action.partition(" ")
+    if word == "probe":
+        return "probe", word
+    if word == "approve":
+        return "owners", "subscribe"
+    return "member", f"{word} {argument}" if word == "vacation" else word
 
 
 COMMANDS = (members, subscribe, unsubscribe, member, pending)
@@ -153,7 +165,9 @@ def _line(one: Member) -> str:
     if one.mode != "mail":
         said.append(one.mode)
     if one.vacation_until is not None and one.vacation_until > time.time():
-        said.append(f"on vacation until {_when(one.vacation_until)}")
+        from gatepost.lists.commands import shown_day
+
+        said.append(f"on vacation until {shown_day(one.vacation_until)} is over")
     if one.moderated:
         said.append("moderated")
     if one.stopped_at is not None:

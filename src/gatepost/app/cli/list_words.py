@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,10 +228,11 @@ def _switch(word: str, text: str) -> bool:
 def _until(word: str, text: str) -> float | None:
     if text in ("", "no", "none"):
         return None
-    try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
-    except (ValueError, OverflowError):
-        raise _wrong(word, "that is no day", "vacation=2026-08-31, or vacation=no") from None
+    from gatepost.lists.commands import last_day
+
+    if (until := last_day(text)) is None:
+        raise _wrong(word, "that is no day", "vacation=2026-08-31, or vacation=no")
+    return until
 
 
 def _near(text: str, among: Sequence[str]) -> str:
