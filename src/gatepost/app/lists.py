@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path as File
 
-from gatepost.delivery.settlement import Arrival, Result
+from gatepost.delivery.settlement import Result
 from gatepost.lists.archive import Archive
 from gatepost.lists.context import Context
 from gatepost.lists.copies import Copies
@@ -59,7 +59,7 @@ class Lists:
         handled = await self._house.take(name, entry, recipient)
         refusal = handled.refusal
         if refusal is None:
-            return Result(recipient, Fate.DONE, arrival=Arrival.PASSED_ON, deposits=handled.deposits)
+            return Result(recipient, Fate.DONE, deposits=handled.deposits)  # rfc3461#5.2.7.3: a list has it
         return Result(recipient, Fate.FAILED if refusal.is_permanent else Fate.LATER, refusal, is_ours=True)
 
     async def copies(self, entry: Entry) -> Copies | None:

@@ -1,7 +1,8 @@
 """What makes recipients of one message different for the house, and what a RCPT leaves behind that is refused.
 
 Where a client hears one reply for all, recipients whose copies would be judged by other plugins, or be given to another
-server, are sent separately, so that each sender hears its own answer.
+server, are sent separately, so that each sender hears its own answer. A person's mail client doesn't: it shows the 452
+and gives up. So who has authenticated isn't asked to; one refusal is then for all, and its text is shown.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def are_alike(
     sender, user = transaction.sender, session.user
     if taker(place, first, sender, user) != taker(place, other, sender, user):
         return False
-    if heard_singly or place.policy.recipients_disagree is not Disagreement.ONE_POLICY:
+    if heard_singly or user is not None or place.policy.recipients_disagree is not Disagreement.ONE_POLICY:
         return True
     chains = place.dispatcher.chains
     if transaction.is_silenced(first) is not transaction.is_silenced(other):

@@ -90,6 +90,22 @@ async def test_a_recipient_sent_back_for_its_other_rules_leaves_no_edits():
         assert b"X-From-B" not in (await rig.spool.entries())[0].content.read()
 
 
+async def test_who_has_authenticated_sends_to_all_at_once_and_one_refusal_is_for_all():
+    @on("sender")
+    async def logs_in(event):
+        event.session.user = "ann@d.example"
+
+    @on("message", rule="rcpt to=b@*")
+    async def only_b(event):
+        return refuse(550, "5.7.1", "not to b")
+
+    async with Rig(plugins(logs_in, only_b)) as rig:
+        client, said = await heard(rig, "a@d.example", "b@d.example")
+        assert [one[:3] for one in said] == ["250", "250", "250"]
+        assert (await content(client)).startswith("550 5.7.1 not to b")
+        assert await kept(rig) == []
+
+
 async def test_the_first_recipient_has_no_other_rules_than_its_own_alias():
     @on("recipient")
     async def replaces(event):

@@ -113,7 +113,8 @@ class Smtp(Section):
         default="one-policy",
         description="What happens when plugins decide differently for a message's recipients and the client can't be "
         "told so: recipients under another policy hear 452 and come again, or the refused ones are held, or all share "
-        "the gravest verdict.",
+        "the gravest verdict. Of an authenticated user, whose program wouldn't come again, they share it in the first "
+        "case too.",
     )
     verbatim: Switch = Field(
         default=False, description="Leave plugins' reply texts as they are: not cut to 510 octets, no token appended."
