@@ -6,6 +6,7 @@ changes at once. A member's id is never used again, since return paths carry it.
 
 from __future__ import annotations
 
+import errno
 import os
 from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ from gatepost.store.lists_facts import (
     Mode,
     Pending,
     Taken,
+    Trouble,
+    Unavailable,
     UnknownList,
     check_address,
     check_name,
@@ -102,11 +105,13 @@ class ListDatabase:
             else:
                 self._connection = open_shared(path, _PRAGMAS, _SCHEMA)
         except (apsw.Error, OSError) as error:
-            raise ListError(f"{self._where} can't be opened: {error}") from error
+            raise _unavailable(self._where, error) from error
         try:
-            with self._change():
-                self._run("INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)", entropy(32))
-            self.secret: bytes = self._run("SELECT value FROM secret")[0][0]
+            if not (found := self._run("SELECT value FROM secret")):  # who only looks waits for nobody who writes
+                with self._change():
+                    self._run("INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)", entropy(32))
+                found = self._run("SELECT value FROM secret")
+            self.secret: bytes = found[0][0]
         except BaseException:
             self._connection.close(True)
             raise
@@ -301,7 +306,25 @@ class ListDatabase:
         try:
             return self._connection.execute(sql, values or None).fetchall()
         except apsw.Error as error:
-            raise ListError(f"{self._where}: {error}") from error
+            raise _unavailable(self._where, error) from error
+
+
+def _unavailable(where: str, error: Exception) -> Unavailable:
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            trouble = Trouble.BUSY
+        case apsw.FullError() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            trouble = Trouble.FULL
+        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
+            trouble = Trouble.FORBIDDEN
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
+            trouble = Trouble.FORBIDDEN
+        case apsw.CorruptError() | apsw.NotADBError():
+            trouble = Trouble.DAMAGED
+        case _:
+            trouble = Trouble.OTHER
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return Unavailable(f"{where}: {trouble.value} ({said})", trouble)
 
 
 def _list(name: str, address: str, options: bytes) -> MailingList:

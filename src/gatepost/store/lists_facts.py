@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from typing import Literal, get_args
 
 from gatepost.model import AddressError, Path
@@ -24,6 +25,24 @@ _MOST = 1000
 
 class ListError(Exception):
     """What was asked of the lists can't be; the text says why and what to do."""
+
+
+class Trouble(Enum):
+    """Why the lists' database can't answer; the value says what to do."""
+
+    BUSY = "another process keeps it locked; try again"
+    FULL = "no space is left on the disk; make room, and try again"
+    FORBIDDEN = "it can't be read and written; run this as the server's user, on a disk that isn't read-only"
+    DAMAGED = "it is damaged; stop the server, keep the file, and put a copy from before in its place"
+    OTHER = "the disk or the database has failed"
+
+
+class Unavailable(ListError):
+    """The fault isn't in the question: the database can't answer."""
+
+    def __init__(self, text: str, trouble: Trouble) -> None:
+        super().__init__(text)
+        self.trouble = trouble
 
 
 class UnknownList(ListError):

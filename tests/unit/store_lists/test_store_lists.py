@@ -1,6 +1,7 @@
 """The lists' database: what is kept, what is told, on disk and in memory."""
 
 import asyncio
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from gatepost.store.lists import ListError, ListOptions, ListStore, Taken, UnknownList, open_lists
 from gatepost.store.lists_database import ListDatabase
-from gatepost.store.lists_facts import check_address, check_name, check_options
+from gatepost.store.lists_facts import Trouble, Unavailable, check_address, check_name, check_options
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -176,8 +177,50 @@ async def test_two_processes_share_a_database(tmp_path: Path):
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path):
     (tmp_path / "lists.db").write_bytes(b"x" * 5000)
-    with pytest.raises(ListError, match=r"lists\.db can't be opened"):
+    with pytest.raises(Unavailable, match=r"lists\.db: it is damaged; stop the server") as raised:
         open_lists(tmp_path / "lists.db")
+    assert raised.value.trouble is Trouble.DAMAGED
+
+
+def test_why_the_database_cannot_answer_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gatepost.store.shared._BUSY_MS", 20)
+    path = tmp_path / "lists.db"
+    ListDatabase(path).close()
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+    lists = ListDatabase(path)  # who only looks isn't kept from it
+    assert lists.all() == []
+    with pytest.raises(Unavailable, match="another process keeps it locked; try again") as raised:
+        lists.create("news", "news@example.org", ListOptions())
+    assert raised.value.trouble is Trouble.BUSY
+    other.execute("ROLLBACK")
+    for pragma, trouble in (("max_page_count=1", Trouble.FULL), ("query_only=1", Trouble.FORBIDDEN)):
+        with closing(ListDatabase(path)) as lists:
+            lists.create("news", "news@example.org", ListOptions())
+            lists._connection.execute(f"PRAGMA {pragma}")
+            with pytest.raises(Unavailable) as raised:
+                lists.subscribe_all("news", ((f"m{n}@example.org", "x" * 100) for n in range(1000)), now=1)
+            assert raised.value.trouble is trouble
+            assert lists.count("news") == 0
+            lists._connection.execute("PRAGMA query_only=0")
+            lists.remove("news")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(Unavailable) as raised:
+        ListDatabase(tmp_path / "folder")
+    assert raised.value.trouble is Trouble.FORBIDDEN
+
+
+def test_a_database_with_a_damaged_page_is_told(tmp_path: Path):
+    path = tmp_path / "lists.db"
+    lists = ListDatabase(path)
+    lists.create("news", "news@example.org", ListOptions())
+    lists.subscribe_all("news", ((f"m{n}@example.org", "") for n in range(2000)), now=1)
+    lists.close()
+    octets = bytearray(path.read_bytes())
+    octets[4096 * 12 :] = b"\xff" * (len(octets) - 4096 * 12)
+    path.write_bytes(octets)
+    with pytest.raises(Unavailable, match="damaged"), closing(ListDatabase(path)) as lists:
+        lists.members("news")
 
 
 def test_ten_thousand_members_are_added_in_one_step(tmp_path: Path):

@@ -19,7 +19,7 @@ from gatepost.model.written import printable
 if TYPE_CHECKING:
     from gatepost.app.settings import Settings
     from gatepost.store.lists_database import ListDatabase
-    from gatepost.store.lists_facts import ListOptions, MailingList, Member
+    from gatepost.store.lists_facts import ListOptions, MailingList, Member, Unavailable
 
 _TOLD = 10
 """Lines that are wrong and told."""
@@ -30,22 +30,35 @@ _MEMBER_WORDS = ("display", "mode", "moderated", "vacation", "bounces")
 def opened(settings: Settings) -> Iterator[ListDatabase]:
     """The lists, as the server's user; what can't be done there ends the command."""
     from gatepost.store.lists_database import ListDatabase
-    from gatepost.store.lists_facts import ListError
+    from gatepost.store.lists_facts import ListError, Unavailable
 
     if settings.data is None:
         raise Failure("these settings have no data folder", Exit.CONFIGURATION, next_step='data = "/var/lib/gatepost"')
     as_the_server(settings)
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"{settings.data} can't be made: {error.strerror}", Exit.CANT_CREATE) from None
     try:
         lists = ListDatabase(settings.data / "lists.db")
-    except ListError as error:
-        raise Failure(str(error), Exit.NO_PERMISSION, next_step="run it as the server's user") from None
+    except Unavailable as error:
+        raise _unavailable(error) from None
     try:
         yield lists
+    except Unavailable as error:
+        raise _unavailable(error) from None
     except ListError as error:
         raise Failure(printable(str(error)), Exit.USAGE, next_step="gatepost list") from None
     finally:
         lists.close()
+
+
+def _unavailable(error: Unavailable) -> Failure:
+    """The database can't answer: what scripts are told by the exit code, people by the text."""
+    from gatepost.store.lists_facts import Trouble
+
+    codes = {Trouble.BUSY: Exit.TEMPORARY, Trouble.FULL: Exit.TEMPORARY, Trouble.FORBIDDEN: Exit.NO_PERMISSION}
+    return Failure(printable(str(error)), codes.get(error.trouble, Exit.UNAVAILABLE))
 
 
 def known(lists: ListDatabase, name: str) -> MailingList:
