@@ -198,8 +198,11 @@ class Pickup(Connected[PopPlace]):
             self.machine.err(_NO_MESSAGE)
             return
         verb = "TOP" if is_top else "RETR"
-        facts = {"number": number, "uid": entry.uid, "size": entry.size, "is_top": is_top}
-        said = await self._allowed(stages.PopRetrieve, facts, f"{entry.size} octets", f"{verb} {number}")
+        text = f"{entry.size} octets"
+        said: str | None = text
+        if stages.PopRetrieve in self.place.dispatcher.chains:
+            facts = {"number": number, "uid": entry.uid, "size": entry.size, "is_top": is_top}
+            said = await self._allowed(stages.PopRetrieve, facts, text, f"{verb} {number}")
         if said is None:
             return
         try:

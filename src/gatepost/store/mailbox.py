@@ -1,8 +1,9 @@
 """A user's Maildir as a POP3 maildrop.
 
 Nothing is moved, renamed or marked by a session: messages stay in `new` or `cur` as other readers left them. The lock
-is the operating system's, on a file of its own, so it ends with the process that held it. Everything that touches the
-disk runs in two bounded pools, one for opening and removing, which may take long, and one for reading.
+is the operating system's, on a file of its own, so it ends with the process that held it. Everything that may wait for
+the disk runs in two bounded pools, one for opening and removing, which may take long, and one for reading; what is in
+memory is read at once (`mailbox_cached`).
 """
 
 from __future__ import annotations

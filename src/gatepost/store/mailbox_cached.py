@@ -63,16 +63,17 @@ class Cached:
             return False
         return ctypes.c_ulong.from_buffer(said).value in _LOCAL
 
-    def open(self, path: bytes) -> int | None:
-        """A regular file's descriptor, where the whole path is in memory and none of it is a link."""
+    def open(self, path: bytes) -> tuple[int, int] | None:
+        """A regular file's descriptor and octets, where the whole path is in memory and none of it is a link."""
         if not self._is_able:
             return None
         descriptor: int = self._syscall(_OPENAT2, _HERE, path, self._how, ctypes.sizeof(_How))
         if descriptor < 0:
             self._is_able = ctypes.get_errno() not in _NEVER
             return None
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode):
+            return descriptor, facts.st_size
         os.close(descriptor)
         return None
 

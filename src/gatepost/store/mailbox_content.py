@@ -39,11 +39,11 @@ def size_with_crlf(descriptor: int) -> int:
 class Lines:
     """An open file as it is sent. It owns the descriptor; what is appended meanwhile isn't seen."""
 
-    def __init__(self, descriptor: int) -> None:
-        """Raises OSError."""
+    def __init__(self, descriptor: int, size: int | None = None) -> None:
+        """`size`: the file's octets, if they are known. Raises OSError."""
         self._descriptor = descriptor
         self._offset = 0
-        self._left = os.fstat(descriptor).st_size
+        self._left = os.fstat(descriptor).st_size if size is None else size
         self._kept = b""
         self.sent = 0
         self.is_over = False

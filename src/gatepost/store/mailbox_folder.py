@@ -119,10 +119,10 @@ class Folder:
         """A message's content and its first piece, where both are in memory: what doesn't block."""
         if self.in_memory is None:
             return None
-        descriptor = self.in_memory.open(self._real + octets_of(entry.key))
-        if descriptor is None:
+        opened = self.in_memory.open(self._real + octets_of(entry.key))
+        if opened is None:
             return None
-        lines = Lines(descriptor)
+        lines = Lines(*opened)
         first = lines.next_cached(self.in_memory)
         if first is None:
             lines.close()

@@ -58,11 +58,16 @@ class Snapshots:
         return kept.entries if kept is not None and kept.stamp == stamp else None
 
     def keep(self, mailbox: File, stamp: Stamp, entries: Sequence[Entry]) -> None:
-        """Remember a snapshot that was taken after its stamp, if it can be told when it is old, and is worth it."""
+        """Remember a snapshot taken after its folders' stamp, if it can be told when it is old, and is worth it.
+
+        What is known of sizes is written by whoever has the mailbox, so its file is stamped anew. Raises OSError.
+        """
+        stamp = (*stamp[: len(FOLDERS)], *self.stamp(mailbox)[len(FOLDERS) :])
         with self._lock:
             self._forget(mailbox)
             settled = self._now_ns() - _SETTLED_NS
-            if not _LEAST <= len(entries) <= self._limit or any(changed > settled for _, _, changed in stamp):
+            folders = stamp[: len(FOLDERS)]
+            if not _LEAST <= len(entries) <= self._limit or any(changed > settled for _, _, changed in folders):
                 return
             self._kept[mailbox] = _Kept(stamp, entries)
             self._messages += len(entries)

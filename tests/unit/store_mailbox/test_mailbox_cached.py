@@ -28,9 +28,11 @@ def box(tmp_path):
 
 
 def test_a_file_in_memory_is_read(box, cached):
-    descriptor = cached.open(os.fsencode(box / "new" / "1.a"))
-    if descriptor is None:
+    opened = cached.open(os.fsencode(box / "new" / "1.a"))
+    if opened is None:
         pytest.skip("this system forbids openat2")
+    descriptor, size = opened
+    assert size == 4
     assert cached.read(descriptor, 0, 3) == b"one"
     assert cached.read(descriptor, 3, 100) == b"\n"
     assert cached.read(descriptor, 4, 100) == b""

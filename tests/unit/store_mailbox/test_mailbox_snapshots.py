@@ -121,16 +121,25 @@ def _broken(*_):
     raise OSError(5, "injected")
 
 
+async def test_what_was_found_out_is_kept_with_the_first_look(box, mailboxes, scans):
+    (box / "new" / "foreign").write_bytes(b"x\n")
+    settle(box)
+    first = await look(mailboxes)
+    assert await look(mailboxes) == first
+    assert len(scans) == 1
+
+
 def test_few_snapshots_are_kept(tmp_path):
     kept = Snapshots(messages=300, now_ns=lambda: 10_000_000_000)
     entries = [Entry(number, str(number), 1, f"new/{number}") for number in range(150)]
+    nowhere = kept.stamp(tmp_path)
     for name in "abc":
-        kept.keep(tmp_path / name, ((1, 1, 1),), entries)
-    found = [kept.find(tmp_path / name, ((1, 1, 1),)) is not None for name in "abc"]
-    assert found == [False, True, True]
-    kept.keep(tmp_path / "d", ((1, 1, 1),), entries[:10])
-    assert kept.find(tmp_path / "d", ((1, 1, 1),)) is None  # which is read as quickly
-    kept.keep(tmp_path / "b", ((1, 1, 9_000_000_000),), entries)
-    assert kept.find(tmp_path / "b", ((1, 1, 9_000_000_000),)) is None
+        kept.keep(tmp_path / name, nowhere, entries)
+    assert [kept.find(tmp_path / name, nowhere) is not None for name in "abc"] == [False, True, True]
+    kept.keep(tmp_path / "d", nowhere, entries[:10])
+    assert kept.find(tmp_path / "d", nowhere) is None  # which is read as quickly
+    just_now = ((1, 1, 9_000_000_000), *nowhere[1:])
+    kept.keep(tmp_path / "b", just_now, entries)
+    assert kept.find(tmp_path / "b", just_now) is None
     kept.forget(tmp_path / "c")
     assert kept._messages == 0
