@@ -79,11 +79,17 @@ class Lists:
             await asyncio.wait([looking])
 
     async def _look(self) -> None:
+        waits_for = ""
         while True:
             try:
                 await self.look()
+                if waits_for:
+                    log.warning("what lists have to do goes on")
+                waits_for = ""
             except (ListError, SpoolError, OSError) as error:
-                log.error("what lists have to do waits: %s", error)
+                if str(error) != waits_for:  # said once, however long it lasts
+                    log.error("what lists have to do waits: %s", error)
+                waits_for = str(error)
             except Exception:
                 log.exception("looking after the lists has failed inside; it goes on")
             await asyncio.sleep(LOOK_S)

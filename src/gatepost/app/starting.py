@@ -23,6 +23,7 @@ from gatepost.net.certificates import CertificateError
 from gatepost.plugins.loaded import PluginError
 from gatepost.store.errors import ShardBusy, SpoolError
 from gatepost.store.ledger import LedgerError
+from gatepost.store.lists_facts import ListError
 from gatepost.store.registry import RegistryError
 from gatepost.store.users import UsersFileError
 
@@ -80,6 +81,7 @@ REASONS = (
     SpoolError,
     LedgerError,
     RegistryError,
+    ListError,
     UsersFileError,
 )
 """What a start or a reload may fail by; anything else is a bug of ours, and has a traceback."""
@@ -114,7 +116,7 @@ def failure(error: BaseException) -> StartFailure:
             )
         case UsersFileError():
             return StartFailure(text, "gatepost check")
-        case SpoolError() | LedgerError() | RegistryError():
+        case SpoolError() | LedgerError() | RegistryError() | ListError():
             return StartFailure(f"the data folder can't be used: {text}", "gatepost check", EX_TEMPFAIL)
         case OSError() if error.errno == errno.EADDRINUSE:
             return StartFailure(

@@ -164,7 +164,8 @@ class Worker:
             if any(route.deliver.by == "list" for route in settings.route):
                 from gatepost.app.list_gate import load_list_gate  # noqa: PLC0415  whoever has none doesn't wait
 
-                loaded.append(load_list_gate(settings, self.stores.lists()))
+                lists = await asyncio.to_thread(self.stores.lists)  # a database that is kept locked takes its time
+                loaded.append(load_list_gate(settings, lists))
             if settings.dkim:
                 from gatepost.app.signing import load_signing  # noqa: PLC0415  whoever signs nothing doesn't wait
 

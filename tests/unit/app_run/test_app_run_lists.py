@@ -108,26 +108,33 @@ async def test_other_held_mail_of_that_ticket_stays() -> None:
         assert [one.held for one in await worker.spool.entries()] == ["spam", None]
 
 
-async def test_it_looks_by_itself_and_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_looks_by_itself_and_goes_on_after_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(lists, "LOOK_S", 0)
     async with workers() as (store, [worker]):
         await worker.spool.commit([held(ticket(1))])
-        fails, looked = [True], asyncio.Event()
+        fails, looked, released, again = [True] * 3, asyncio.Event(), asyncio.Event(), asyncio.Event()
         find = store.decisions
 
         async def decisions():
             if fails:
-                fails.clear()
+                fails.pop()
                 looked.set()
                 raise OSError("the disk has gone")
+            if released.is_set():
+                again.set()
             return await find()
 
         store.decisions = decisions  # type: ignore[method-assign]
         await store.decide(str(ticket(1)), True, "mod@example.org", 1.0)
-        released = asyncio.Event()
         worker.spool.on_commit = released.set
         worker.lists.begin()
         await asyncio.wait_for(looked.wait(), 5)
-        await asyncio.wait_for(released.wait(), 5)
+        await asyncio.wait_for(again.wait(), 5)
         await worker.lists.stop()
         assert [one.held for one in await worker.spool.entries()] == [None]
+    assert [one.getMessage() for one in caplog.records if one.levelname in ("ERROR", "WARNING")] == [
+        "what lists have to do waits: the disk has gone",
+        "what lists have to do goes on",
+    ]

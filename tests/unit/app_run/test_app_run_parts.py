@@ -19,6 +19,7 @@ from gatepost.app.starting import REASONS, Launch, StartFailure, failure, packed
 from gatepost.net.certificates import CertificateError
 from gatepost.plugins.loaded import PluginError
 from gatepost.store.errors import ShardBusy
+from gatepost.store.lists_facts import ListError
 
 ANYWHERE = Listener.model_validate({"name": "mx", "address": "127.0.0.1:0"})
 
@@ -61,6 +62,7 @@ def test_a_port_is_never_shared_with_another_server(workers: int) -> None:
         (CertificateError("no.pem: No such file"), 78, "the certificate can't be used: no.pem"),
         (NeedsRestart("data changes only with a restart"), 78, "data changes only"),
         (PrivilegeError("no such user"), 78, "no such user"),
+        (ListError("lists.db: it is damaged"), 75, "the data folder can't be used: lists.db: it is damaged"),
     ],
 )
 def test_every_reason_has_words_a_mend_and_a_code(error: Exception, code: int, said: str) -> None:
