@@ -19,7 +19,7 @@ from gatepost.lists.copies import Copies, copies
 from gatepost.lists.expansion import LIST, expand, has_had
 from gatepost.lists.gate import judgement_of
 from gatepost.lists.handled import Handled
-from gatepost.lists.posting import ALLOWED, Judgement, Moderate, Refused, examine
+from gatepost.lists.posting import ALLOWED, LOOP, TOO_MANY_HOPS, Judgement, Moderate, Refused, examine
 from gatepost.lists.probing import Probing
 from gatepost.model import Recipient, Reply
 from gatepost.model.kept import FACT, read_kept
@@ -89,7 +89,11 @@ class ListHouse:
     async def _post(self, mailing_list: MailingList, entry: Entry, recipient: Recipient) -> Handled:
         match await self._judged(mailing_list, entry):
             case Refused(reply):
-                return Handled(refusal=reply)
+                if reply in (LOOP, TOO_MANY_HOPS) or not _is_from_outside(entry):
+                    return Handled(refusal=reply)
+                # by an alias, or a plugin: 250 was said, and a bounce would go to whoever stands there as sender
+                reason = reply.text.partition(";")[0]
+                return await moderation.hold(self._context, mailing_list, entry, recipient, reason)
             case Moderate(reason):
                 return await moderation.hold(self._context, mailing_list, entry, recipient, reason)
             case _:
@@ -124,3 +128,8 @@ class ListHouse:
             sender=entry.envelope.sender,
             user=entry.authenticated,
         )
+
+
+def _is_from_outside(entry: Entry) -> bool:
+    """Whether anybody can have written its sender there; copies of other lists come back to those."""
+    return entry.authenticated is None and bool(entry.envelope.sender) and LIST not in entry.facts

@@ -52,12 +52,24 @@ async def test_what_is_for_no_list_fails(world, house, name, to):
 
 async def test_what_came_by_no_session_is_judged_here(world, house):
     await world.make("news", "ann@example.net", post="members")
-    handled = await take(house, entry(STRANGER))
+    handled = await take(house, entry(STRANGER, authenticated="local"))
     assert handled.refusal.code == 550
     await world.make("held", "ann@example.net", post="members", strangers="hold", owners=("olga@example.org",))
     [held, notice] = (await take(house, entry(STRANGER, to=("held@example.org",)), "held")).deposits
     assert held.held == "list held: waits for a moderator"
     assert [who.address for who in notice.envelope.recipients] == ["olga@example.org"]
+
+
+async def test_what_came_by_an_alias_is_held_where_it_would_have_been_refused(world, house):
+    await world.make("news", "ann@example.net", post="members", owners=("olga@example.org",))
+    forged = await take(house, entry(STRANGER))
+    assert forged.refusal is None
+    [held, notice] = forged.deposits
+    assert held.held == "list news: waits for a moderator"
+    assert b"and the author isn't one of them.\r\n" in notice.content.read(0, notice.content.size).replace(
+        b"of\r\nthem", b"of them"
+    )
+    assert (await take(house, entry(STRANGER, sender=""))).refusal.code == 550  # no bounce comes of it
 
 
 async def test_what_the_session_has_decided_isnt_judged_again(world, house):
