@@ -38,7 +38,7 @@ log = logging.getLogger("gatepost.serving")
 class Proving(ABC):
     """At most one exchange at a time. What is said to the client, and by which command, is the protocol's."""
 
-    __slots__ = ("_exchange", "_held", "_mechanism", "_place", "_session", "_user")
+    __slots__ = ("_exchange", "_held", "_keys_by", "_mechanism", "_place", "_session", "_user")
 
     stage: ClassVar[type[stages.Event]]
     """Who is asked before the house's users."""
@@ -52,6 +52,8 @@ class Proving(ABC):
         """Who the client says it is, once its proof is being looked at."""
         self._held = ""
         """Why this login has waited, if it has."""
+        self._keys_by = ""
+        """The plugin whose keys a proof is held against; "" for the users' own."""
 
     @property
     @abstractmethod
@@ -97,7 +99,7 @@ class Proving(ABC):
             case sasl.NeedKeys(user):
                 await self._find_keys(user)
             case sasl.Success(user):
-                await self._right(user, "the client")
+                await self._proved(user)
             case sasl.Failure(reason) if self._user:
                 await self._wrong(reason, self._user)
             case sasl.Failure(reason):  # no guess was made
@@ -166,8 +168,10 @@ class Proving(ABC):
                 self._deny(UNABLE, f"{outcome.by} named a user where keys were asked for", user)
             case Credentials(keys):
                 if (found := self._keys(keys, outcome.by, user)) is not None:
+                    self._keys_by = outcome.by
                     await self._go(exchange.keys(found))
             case _:
+                self._keys_by = ""
                 try:
                     users = self._place.users
                     kept = None if users is None else await users.scram_keys(user)
@@ -178,6 +182,21 @@ class Proving(ABC):
                 if kept is not None:
                     scram = sasl.ScramKeys(kept.salt, kept.iterations, kept.stored_key, kept.server_key)
                 await self._go(exchange.keys(scram))
+
+    async def _proved(self, user: str) -> None:
+        """The client's proof fits the keys of who has this login name, which may be an alias."""
+        if self._keys_by:
+            await self._right(user, self._keys_by)
+            return
+        try:
+            name = None if (users := self._place.users) is None else await users.named(user)
+        except Exception as error:  # noqa: BLE001  as above
+            self._unable(error, user)
+            return
+        if name is None:
+            await self._wrong("the user is gone", user)
+        else:
+            await self._right(name, "the users")
 
     async def _objected(self, outcome: Outcome, user: str) -> bool:
         """Whether the stage has said no; then the client has heard it."""

@@ -117,6 +117,9 @@ class Users(Protocol):
     async def scram_keys(self, name: str) -> Any:
         """The user's SCRAM-SHA-256 keys; None if there are none."""
 
+    async def named(self, login: str) -> str | None:
+        """The user's canonical name, whatever name of his was used for the login; None if there is no such user."""
+
     async def prove(self, name: str, fits: Callable[[str], bool]) -> str | None:
         """The user's canonical name, if `fits` says so of a password that is kept in the clear."""
 

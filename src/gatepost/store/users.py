@@ -56,7 +56,10 @@ class Users(Protocol):
         """
 
     async def scram_keys(self, name: str) -> ScramKeys | None:
-        """A user's SCRAM keys; made-up ones for an unknown user, None for one who has none."""
+        """A user's SCRAM keys; made-up ones for who is unknown or has none, so that nobody is told apart."""
+
+    async def named(self, login: str) -> str | None:
+        """The user's name as it is kept, for a login name, which may be an alias; None if there is none."""
 
     async def prove(self, name: str, fits: Callable[[str], bool]) -> str | None:
         """The user's name as it is kept, if a proof fits the password, which has to be kept in the clear; `fits` is
@@ -157,10 +160,14 @@ class Accounts:
 
     async def scram_keys(self, name: str) -> ScramKeys | None:
         user = self._find(name)
-        if user is None:
+        if user is None or user.scram is None:
             secret = blake2b(b"".join(source.secret for source in self._sources)).digest()
             return self._passwords.made_up_keys(secret, folded(name), like=self._stand_in())
-        return None if user.scram is None else ScramKeys.parse(user.scram)
+        return ScramKeys.parse(user.scram)
+
+    async def named(self, login: str) -> str | None:
+        user = self._find(login)
+        return None if user is None else user.name
 
     def follow(self, rules: Rules) -> None:
         """These rules hold from now on."""

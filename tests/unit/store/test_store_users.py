@@ -117,12 +117,17 @@ async def test_scram_keys_fit_the_password(users):
     client = hmac.digest(salted, b"Client Key", "sha256")
     assert keys.stored_key == hashlib.sha256(client).digest()
     assert keys.server_key == hmac.digest(salted, b"Server Key", "sha256")
-    assert await users.scram_keys("bob@example.org") is None
 
 
-async def test_an_unknown_users_keys_look_like_anybodys(users):
-    made_up = await users.scram_keys("nobody@example.org")
-    assert made_up == await users.scram_keys("NOBODY@example.org")
+async def test_whose_a_login_name_is(users):
+    assert await users.named("INFO@example.org") == await users.named("ann@Example.org") == "Ann@example.org"
+    assert await users.named("nobody@example.org") is None
+
+
+@pytest.mark.parametrize("name", ["nobody@example.org", "bob@example.org"])
+async def test_the_keys_of_who_is_unknown_or_has_none_look_like_anybodys(users, name):
+    made_up = await users.scram_keys(name)
+    assert made_up == await users.scram_keys(name.upper())
     assert made_up != await users.scram_keys("nobody2@example.org")
     real = await users.scram_keys("ann@example.org")
     assert (made_up.iterations, len(made_up.salt)) == (real.iterations, len(real.salt))

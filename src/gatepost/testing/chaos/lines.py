@@ -171,6 +171,9 @@ class _Nobody:
     async def verify(self, name: str, password: str) -> str | None:
         return None
 
+    async def named(self, login: str) -> str | None:
+        return None
+
     async def scram_keys(self, name: str) -> Any:
         return None
 
