@@ -67,6 +67,7 @@ def _account(table: Collect, settings: Settings) -> Account:
         on_refusal=table.refused,
         most=table.at_most,
         most_recipients=settings.limits.recipients,
+        expire_s=None if table.expire == FOREVER or "quarantine" in settings.never else float(table.expire),
         enabled=table.enabled,
     )
 

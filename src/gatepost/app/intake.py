@@ -1,21 +1,25 @@
 """Mail that was collected elsewhere goes the way of all mail: a session of its own, as with the client that sent it.
 
-Strategy: a real session is talked to inside the process, so every plugin is asked at every stage, and limits hold. Two
-things are different. Its spool adds the memos to whatever it commits, so that what was collected is noted in the very
-step that makes it durable. And nobody hears a refusal, so what is refused is held or thrown away; a refusal for now
-leaves everything as it was.
+Strategy: a real session is talked to inside the process, so every plugin is asked at every stage, and limits hold.
+Three things are different. Its spool adds the memos to whatever it commits, so that what was collected is noted in the
+very step that makes it durable. Nobody hears a refusal, so what is refused is held or thrown away; a refusal for now
+leaves everything as it was, until there have been enough of them. And the client's address is what another server has
+written: rules, lists and plugins see it, but no route opens for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
+import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 from gatepost.app.generation import Generation
 from gatepost.app.settings.root import Listener
-from gatepost.collecting.ports import Collected, IntakeLater, Taken, TakenAs
+from gatepost.collecting.ports import Collected, IntakeLater, NoRoom, Taken, TakenAs
 from gatepost.content.headers import read_section
 from gatepost.content.pieces import Rendered, Span
 from gatepost.content.received import date, received_head
@@ -33,6 +37,8 @@ from gatepost.store.spool import Deposit, Memos, Spool
 _KEYWORD = "POP3"
 _PART = 9000
 """Of the entry for those who were refused before there was content; a message is divided into fewer parts."""
+_NO_ROOM = "4.3.1"
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 _LOOSE = 10 * 1024 * 1024
 """Octets of a line of text: another server has let it pass."""
 
@@ -58,6 +64,10 @@ class HouseIntake:
             running = asyncio.create_task(reception.run(), name=f"collected by {collected.account}")
             try:
                 refused = await _Bringing(line, collected, keeping, place, ticket).bring()
+            except IntakeLater:
+                if keeping.failure is not None:
+                    raise keeping.failure from None
+                raise
             finally:
                 line.lose()
                 await asyncio.wait([running])
@@ -67,14 +77,14 @@ class HouseIntake:
                 await self._spool.commit([], memos=collected.memos)
             return Taken(str(ticket), keeping.fate, keeping.text)
         except SpoolError as error:
-            raise IntakeLater(f"it can't be stored: {error}") from error
+            raise NoRoom(f"it can't be stored here: {error}") from error
         finally:
             generation.end_session()
 
     async def _unheard(self, collected: Collected, place: Place, ticket: Ticket, refused: Reply) -> Taken:
         """It was refused for good as a whole: held or thrown away, with its memos."""
         why = f"refused: {refused}"
-        if collected.on_refusal == "discard":
+        if collected.on_refusal == "discard" and refused.is_permanent:
             records = _discarded(ticket, collected, collected.recipients, why)
             await self._spool.commit([], records=records, memos=collected.memos)
             return Taken(str(ticket), TakenAs.DISCARDED, why)
@@ -92,6 +102,7 @@ class _Keeping:
         self.has_committed = False
         self.besides: Sequence[Deposit] = ()
         self.besides_records: Sequence[tuple[object, ...]] = ()
+        self.failure: SpoolError | None = None
         self.fate = TakenAs.ACCEPTED
         self.text = ""
 
@@ -99,9 +110,13 @@ class _Keeping:
         return self._spool.draft(ticket)
 
     async def commit(self, deposits: Sequence[Deposit], *, records: Sequence[tuple[object, ...]] = ()) -> None:
-        await self._spool.commit(
-            (*deposits, *self.besides), records=(*records, *self.besides_records), memos=self._memos
-        )
+        try:
+            await self._spool.commit(
+                (*deposits, *self.besides), records=(*records, *self.besides_records), memos=self._memos
+            )
+        except SpoolError as error:
+            self.failure = error
+            raise
         self.has_committed = True
         held = [deposit.held for deposit in (*deposits, *self.besides) if deposit.held is not None]
         if not any(deposit.held is None for deposit in deposits):
@@ -124,30 +139,42 @@ class _Bringing:
 
     async def bring(self) -> Reply | None:
         """From the banner to QUIT. None where it was taken, else why not, for good; IntakeLater."""
-        collected = self._collected
-        if (refused := _for_good(await self._reply())) is not None:
+        collected, for_good = self._collected, self._for_good
+        if (refused := for_good(await self._reply())) is not None:
             return refused
-        greeting = await self._command(f"EHLO {collected.helo}")
-        if greeting.code == 501:  # it isn't a name
-            address = collected.peer.address
-            literal = f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"  # rfc5321#4.1.3
+        address = collected.peer.address
+        literal = f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"  # rfc5321#4.1.3
+        is_name = _NAME.fullmatch(collected.helo) is not None
+        greeting = await self._command(f"EHLO {collected.helo if is_name else literal}")
+        if greeting.code == 501 and is_name:
             greeting = await self._command(f"EHLO {literal}")
-        if (refused := _for_good(greeting)) is not None:
+        if (refused := for_good(greeting)) is not None:
             return refused
         utf8 = collected.sender.needs_smtputf8 or any(one.path.needs_smtputf8 for one in collected.recipients)
         words = " BODY=8BITMIME SMTPUTF8" if utf8 else " BODY=8BITMIME"
-        if (refused := _for_good(await self._command(f"MAIL FROM:<{collected.sender.address}>{words}"))) is not None:
+        if (refused := for_good(await self._command(f"MAIL FROM:<{collected.sender.address}>{words}"))) is not None:
             return refused
         turned_away: dict[Recipient, Reply] = {}
         for recipient in collected.recipients:
-            if (refused := _for_good(await self._command(f"RCPT TO:<{recipient.address}>"))) is not None:
+            if (refused := for_good(await self._command(f"RCPT TO:<{recipient.address}>"))) is not None:
                 turned_away[recipient] = refused
+                if refused.code == 421:  # nothing more is heard in this session
+                    return refused
         if len(turned_away) == len(collected.recipients):
             return next(iter(turned_away.values()), Reply(550, "5.1.1", "it has no recipient"))
         self._remember(turned_away)
-        said = await self._content()
-        await self._command("QUIT")
-        return _for_good(said)
+        refused = for_good(await self._content())
+        with suppress(IntakeLater):  # what was said of the message counts, whatever ends the session
+            await self._command("QUIT")
+        return refused
+
+    def _for_good(self, reply: Reply) -> Reply | None:
+        """The reply if it refuses for good, None if it doesn't refuse; IntakeLater for one that refuses for now."""
+        if reply.status == _NO_ROOM and not reply.is_permanent and reply.code >= 400:
+            raise NoRoom(str(reply))
+        if 400 <= reply.code < 500 and not self._collected.is_last:
+            raise IntakeLater(str(reply))
+        return reply if reply.code >= 400 else None
 
     def _remember(self, turned_away: dict[Recipient, Reply]) -> None:
         """Those who were refused at RCPT go with whatever is committed for the others."""
@@ -155,7 +182,7 @@ class _Bringing:
             return
         why = f"refused: {next(iter(turned_away.values()))}"
         recipients = tuple(turned_away)
-        if self._collected.on_refusal == "discard":
+        if self._collected.on_refusal == "discard" and all(one.is_permanent for one in turned_away.values()):
             self._keeping.besides_records = _discarded(self._ticket, self._collected, recipients, why)
         else:
             self._keeping.besides = [_held(self._ticket, self._collected, recipients, why, self._place, part=_PART)]
@@ -190,13 +217,6 @@ class _Bringing:
         return Reply(int(lines[-1][:3]), status if is_status else "", rest if is_status else text)
 
 
-def _for_good(reply: Reply) -> Reply | None:
-    """The reply if it refuses for good, None if it doesn't refuse; IntakeLater for one that refuses for now."""
-    if reply.code == 421 or 400 <= reply.code < 500:
-        raise IntakeLater(str(reply))
-    return reply if reply.is_permanent else None
-
-
 def _place(generation: Generation, collected: Collected, keeping: _Keeping) -> Place:
     """As a listener's, for mail that no stranger brings."""
     listener = Listener.model_validate(
@@ -214,6 +234,7 @@ def _place(generation: Generation, collected: Collected, keeping: _Keeping) -> P
     return replace(
         usual,
         profile=profile,
+        house=_without_networks(usual.house),
         spool=cast(Any, keeping),
         counter=SessionCounter(SessionLimits(0, 0)),
         repeats=None,
@@ -225,6 +246,15 @@ def _place(generation: Generation, collected: Collected, keeping: _Keeping) -> P
             stripped_headers=(*usual.policy.stripped_headers, *_written_there(collected, usual.profile.hostname)),
         ),
     )
+
+
+def _without_networks(house: Any) -> Any:
+    """The house, whose routes don't open for a client's address: that is only what another server has written."""
+    if not any(gate.networks for gate in house.gates):
+        return house
+    closed = copy.copy(house)
+    closed.gates = tuple(replace(gate, networks=()) for gate in house.gates)
+    return closed
 
 
 def _written_there(collected: Collected, hostname: str) -> tuple[str, ...]:

@@ -42,8 +42,9 @@ class Account:
     """One maildrop on another server. Times in seconds.
 
     `every_s` 0: only when it is asked for. `keep_s`: how long a message is left there after it was fetched; 0 is no
-    longer than until it is durable here, None is for ever. At most `most` messages are fetched in one run,
-    and one message goes to at most `most_recipients`.
+    longer than until it is durable here, None is for ever. At most `most` messages are fetched in one run, and one
+    message goes to at most `most_recipients`. One that is refused for now is tried again for `expire_s`, then held;
+    None: for ever.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Account:
     on_refusal: OnRefusal = "quarantine"
     most: int = 1000
     most_recipients: int = 100
+    expire_s: float | None = 5 * 86400.0
     enabled: bool = True
 
     @property

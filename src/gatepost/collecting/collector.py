@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gatepost.collecting.accounts import Account, Clock
@@ -22,6 +22,7 @@ from gatepost.collecting.ports import (
     Found,
     Intake,
     IntakeLater,
+    NoRoom,
     Refused,
     Remote,
     RemoteError,
@@ -40,6 +41,7 @@ from gatepost.store.errors import SpoolError
 _TOLD_EVERY = 256 * 1024  # octets between two words on progress
 _HASHED = 32  # hexadecimal digits
 _MOST_PUT_OFF = 10  # messages in a row about which nothing is decided; then it isn't about messages
+_AGAIN_MOST_S = 4 * 3600.0  # between two tries of a message that is refused for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,33 @@ class House:
     now: Clock = time.time
 
 
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """One that was read: its key in the ledger, the one it had `before`, and what is known of it under that."""
+
+    key: str
+    before: str | None
+    entry: Known | None
+    size: int
+    content: str
+
+    def changes(self, now: Known) -> dict[str, Known | None]:
+        """What makes `now` known of it."""
+        gone: dict[str, Known | None] = {} if self.before in (None, self.key) else {str(self.before): None}
+        return {**gone, self.key: now}
+
+
 class Collector:
     """Runs over one account, one run at a time. Invariant: nothing is deleted that isn't durable here."""
 
-    def __init__(self, account: Account, house: House, tell: Tell | None = None) -> None:
+    def __init__(self, account: Account, house: House, tell: Tell | None = None, *, asked: bool = False) -> None:
+        """`asked`: somebody waits for this run, so what was refused for now is tried whether it is due or not."""
         self._account = account
+        self._asked = asked
         self._house = house
         self._ledger = Ledger(account, house.notes)
         self._telling = Telling(account.name, house.now, tell)
+        self._new = 0
 
     async def run(self) -> Report:
         """One run, whatever comes; what went wrong stands in the report. Only a cancellation is raised."""
@@ -78,6 +99,8 @@ class Collector:
             telling.trouble(error.kind, str(error))
         except SpoolError as error:
             telling.trouble(Trouble.TEMPORARY, f"it can't be stored here: {error}")
+        except NoRoom as error:
+            telling.trouble(Trouble.TEMPORARY, str(error))
         finally:
             if remote is not None:
                 await remote.abort()
@@ -87,14 +110,19 @@ class Collector:
         by, sights = await _look(remote)
         now = self._house.now()
         known = self._ledger.known
-        todo = plan(self._account, by, sights, known, now)
+        todo = plan(self._account, by, sights, known, now, asked=self._asked)
         self._telling.listed(len(sights), todo)
         limit = self._account.size_limit
         for sight in todo.too_large:
             self._telling.too_large(sight.number, sight.size, limit)
         noted = {one.key: Known(now, one.size, State.LEFT, limit=limit) for one in todo.too_large if one.key}
         await self._ledger.note({**noted})
-        contents = None if by is By.UIDL else Contents(known, {one.key for one in sights if one.key})
+        contents = None
+        if by is not By.UIDL or any(
+            entry.content and not key.startswith(By.UIDL.value) for key, entry in known.items()
+        ):
+            contents = Contents(known, {one.key for one in sights if one.key})
+            contents.is_whole = not todo.later
         fetched = await self._fetch_all(remote, todo, contents)
         gone = [*todo.forget, *(contents.gone() if contents is not None else ())]
         await self._ledger.note({key: None for key in gone if key in known})
@@ -103,29 +131,30 @@ class Collector:
     async def _fetch_all(self, remote: Remote, todo: Plan, contents: Contents | None) -> list[Sight]:
         """Fetch what is new; those of them that may be deleted at once."""
         delete: list[Sight] = []
-        new = put_off = 0
+        put_off = 0
+        self._new = 0
         for at, sight in enumerate(todo.fetch):
-            if new >= self._account.most or put_off >= _MOST_PUT_OFF:
+            if self._new >= self._account.most or put_off >= _MOST_PUT_OFF:
                 self._telling.enough(len(todo.fetch) - at)
                 if contents is not None:
                     contents.is_whole = False
                 break
             self._telling.fetching(sight.size)
-            count = len(self._ledger.known)
             try:
                 key = await self._fetch(remote, sight, contents)
+            except NoRoom:
+                raise
             except IntakeLater as error:
                 put_off += 1
                 self._telling.later(sight.number, str(error))
                 continue
             put_off = 0
-            new += len(self._ledger.known) > count
             if key is not None and is_over(self._account, self._ledger.known[key], self._house.now()):
                 delete.append(replace(sight, key=key))
         return delete
 
     async def _fetch(self, remote: Remote, sight: Sight, contents: Contents | None) -> str | None:
-        """One message; its key if it is in the ledger now. What is only about this message is told, never raised."""
+        """One message; its key if it is in our hands now. What is only about this message is told, or IntakeLater."""
         telling = self._telling
         draft = self._house.draft()
         limit = self._account.size_limit
@@ -134,15 +163,12 @@ class Collector:
             async for piece in remote.retrieve(sight.number, limit):
                 await reader.take(piece)
             section, content = reader.end()
-            if contents is not None and (key := contents.claim(content)) is not None:
-                return await self._recognised(sight, key)
-            key = sight.key or f"c/{contents.number(content) if contents else 1}/{content}"
-            entry = Known(self._house.now(), sight.size, marked=self._account.keep_s == 0)
-            changes = {key: entry if contents is None else replace(entry, content=content)}
-            taken = await self._take(await draft.finish(), section, changes)
-            self._ledger.noted(changes)
+            message = self._known_as(sight, content, contents)
+            if message.entry is not None and not self._is_due(message.entry):
+                return await self._recognised(message, message.entry)
+            taken = await self._take(await draft.finish(), section, message)
             telling.taken(taken, draft.size)
-            return key
+            return message.key
         except TooLarge:
             telling.too_large(sight.number, max(sight.size, limit + 1), limit)
             if sight.key is not None:
@@ -155,31 +181,66 @@ class Collector:
             contents.is_whole = False
         return None
 
-    async def _recognised(self, sight: Sight, key: str) -> str:
-        """It was taken in before, and has another name now or none."""
-        self._telling.known()
-        if sight.key is None:
-            return key
-        entry = replace(self._ledger.known[key], size=sight.size, marked=False)
-        await self._ledger.note({key: None, sight.key: entry})
-        return sight.key
+    def _known_as(self, sight: Sight, content: str, contents: Contents | None) -> _Message:
+        """What is known of a message that was read: by its name if that is still its own, else by its content."""
+        known = self._ledger.known
+        before: str | None = None
+        if sight.key is not None and (entry := known.get(sight.key)) is not None and entry.content == content:
+            before = sight.key
+        elif contents is not None:
+            before = contents.claim(content)
+        key = sight.key or before
+        if key is None:
+            assert contents is not None, "without a name it is known by its content"
+            key = f"c/{contents.number(content)}/{content}"
+        return _Message(key, before, None if before is None else known[before], sight.size, content)
 
-    async def _take(self, content: Blob, section: Section, changes: Mapping[str, Known]) -> Taken:
-        account = self._account
+    def _is_due(self, entry: Known) -> bool:
+        """Whether a message that was read is to be taken in, although it is known."""
+        return entry.state is State.WAITING and (self._asked or self._house.now() >= entry.next_at)
+
+    async def _recognised(self, message: _Message, entry: Known) -> str | None:
+        """It was fetched before, and nothing is to be done now; its key if it is in our hands."""
+        is_marked = entry.marked and message.before == message.key
+        now = replace(entry, size=message.size, marked=is_marked, checked=is_marked)
+        if now != entry or message.before != message.key:
+            await self._ledger.note(message.changes(now))
+        if entry.state is State.WAITING:
+            self._telling.waiting()
+            return None
+        self._telling.known()
+        return message.key
+
+    async def _take(self, content: Blob, section: Section, message: _Message) -> Taken:
+        account, now = self._account, self._house.now()
         peer, helo = origin(section, account.believed)
-        return await self._house.intake.take(
-            Collected(
-                account=account.name,
-                content=content,
-                sender=sender_of(section),
-                recipients=recipients_of(section, account),
-                peer=peer,
-                helo=helo,
-                received_at=self._house.now(),
-                memos=self._ledger.memos(changes),
-                on_refusal=account.on_refusal,
+        first = now if message.entry is None else message.entry.at
+        changes = message.changes(Known(now, message.size, marked=account.keep_s == 0, content=message.content))
+        try:
+            taken = await self._house.intake.take(
+                Collected(
+                    account=account.name,
+                    content=content,
+                    sender=sender_of(section),
+                    recipients=recipients_of(section, account),
+                    peer=peer,
+                    helo=helo,
+                    received_at=now,
+                    memos=self._ledger.memos(changes),
+                    on_refusal=account.on_refusal,
+                    is_last=account.expire_s is not None and now - first >= account.expire_s,
+                )
             )
-        )
+        except NoRoom:
+            raise
+        except IntakeLater:
+            again = now + min(now - first, _AGAIN_MOST_S)  # as long again as it has waited
+            waiting = Known(first, message.size, State.WAITING, content=message.content, next_at=again)
+            await self._ledger.note(message.changes(waiting))
+            raise
+        self._ledger.noted(changes)
+        self._new += 1
+        return taken
 
     async def _delete(self, remote: Remote, sights: Sequence[Sight]) -> None:
         """They are in the ledger; that they are to go is noted before it is asked for."""

@@ -1,14 +1,16 @@
 """What was fetched of an account, so that it is neither fetched twice nor lost: memos in the spool of the mail itself.
 
-    collect/ACCOUNT/run               how the last run went
-    collect/ACCOUNT/MAILDROP/u/N/UID  the Nth message with this UIDL
-    collect/ACCOUNT/MAILDROP/h/N/HASH the Nth with this header, where there is TOP and no UIDL
-    collect/ACCOUNT/MAILDROP/c/N/HASH the Nth with this content, where there is neither
-    collect/ACCOUNT/MAILDROP/s/N/SIZE the Nth of this size, too large to be looked at
+    collect/MAILDROP/run       how the last run went
+    collect/MAILDROP/unused    since when no account is about it
+    collect/MAILDROP/u/N/UID   the Nth message with this UIDL
+    collect/MAILDROP/h/N/HASH  the Nth with this header, where there is TOP and no UIDL
+    collect/MAILDROP/c/N/HASH  the Nth with this content, where there is neither
+    collect/MAILDROP/s/N/SIZE  the Nth of this size, too large to be looked at
 
-MAILDROP is a digest of server and user: the UIDL of another maildrop means nothing here. A message's memo is committed
-with the message. RFC 1939 lets a server use a UIDL again once its message is gone, so an entry goes when a listing that
-came whole no longer has it; one that was marked for deletion says so, and counts only for a message of the same size.
+MAILDROP is a digest of server and user: an account may be called otherwise, and the UIDL of another maildrop means
+nothing here. A message's memo is committed with the message. RFC 1939 lets a server use a UIDL again once its message
+is gone, so an entry goes when a listing that came whole no longer has it; one that was marked for deletion says so, and
+whoever comes under its name is looked at before he is taken for it.
 """
 
 from __future__ import annotations
@@ -36,14 +38,17 @@ class State(Enum):
     """It is durable here, or was discarded by a decision."""
     LEFT = "left"
     """It is too large; it was told, and stays there."""
+    WAITING = "waiting"
+    """It was refused for now; it is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One message that something was done about. `at` is when (s, Unix time), `size` what the listing said then.
+    """One message that something was done about. `at` is when first (s, Unix time), `size` what the listing said then.
 
-    `marked`: its deletion was asked for, or is about to be. `content` is its hash, where there is no UIDL. `limit` is
-    the size limit that it was too large for.
+    `marked`: its deletion was asked for, or is about to be; `checked`: it was still there afterwards, and was read to
+    see that it is the same. `content` is its hash. `limit` is the size limit that it was too large for, `next_at` when
+    one that waits is tried again.
     """
 
     at: float
@@ -52,16 +57,16 @@ class Known:
     marked: bool = False
     content: str = ""
     limit: int = 0
+    checked: bool = False
+    next_at: float = 0.0
 
     def memo(self) -> bytes:
         """As it is kept."""
         facts: dict[str, Any] = {"at": round(self.at), "size": self.size}
         if self.state is not State.TAKEN:
-            facts |= {"state": self.state.value, "limit": self.limit}
-        if self.marked:
-            facts["marked"] = True
-        if self.content:
-            facts["content"] = self.content
+            facts["state"] = self.state.value
+        more = {"limit": self.limit, "next": round(self.next_at), "marked": self.marked, "checked": self.checked}
+        facts |= {name: fact for name, fact in {**more, "content": self.content}.items() if fact}
         return json.dumps(facts, separators=(",", ":")).encode()
 
     @classmethod
@@ -76,6 +81,8 @@ class Known:
                 bool(facts.get("marked", False)),
                 str(facts.get("content", "")),
                 int(facts.get("limit", 0)),
+                bool(facts.get("checked", False)),
+                float(facts.get("next", 0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return cls(0.0, 0)
@@ -102,7 +109,7 @@ class Ledger:
 
     def __init__(self, account: Account, notes: Notes) -> None:
         self._notes = notes
-        self._prefix = f"{ROOT}{account.name}/{maildrop_digest(account)}/"
+        self._prefix = f"{ROOT}{maildrop_digest(account)}/"
         self.known: dict[str, Known] = {}
 
     async def read(self) -> None:
@@ -135,7 +142,7 @@ class Ledger:
 
 
 class Contents:
-    """Contents that are known, where there is no UIDL: each entry stands for one message of the listing."""
+    """Contents that are known, where their names say too little: each entry stands for one message of the listing."""
 
     def __init__(self, known: Mapping[str, Known], here: Set[str]) -> None:
         """`here` are the keys in the listing: their entries stand for those messages."""

@@ -39,6 +39,8 @@ class Plan:
     delete: tuple[Sight, ...]
     left: int
     """How many known ones stay where they are."""
+    waiting: int = 0
+    """How many were refused for now, and aren't due again."""
 
 
 class By(Enum):
@@ -49,9 +51,16 @@ class By(Enum):
     CONTENT = "c"
 
 
-def plan(account: Account, by: By, sights: Sequence[Sight], known: Mapping[str, Known], now: float) -> Plan:
-    """`sights` is a listing that came whole, `now` in seconds of Unix time."""
+def plan(
+    account: Account, by: By, sights: Sequence[Sight], known: Mapping[str, Known], now: float, *, asked: bool = False
+) -> Plan:
+    """`sights` is a listing that came whole, `now` in seconds of Unix time; `asked`: somebody waits for this run.
+
+    Those that were refused for now come after all others, so that they keep nobody from being fetched.
+    """
     fetch: list[Sight] = []
+    again: list[Sight] = []
+    waiting = 0
     too_large: list[Sight] = []
     delete: list[Sight] = []
     left = 0
@@ -66,14 +75,20 @@ def plan(account: Account, by: By, sights: Sequence[Sight], known: Mapping[str, 
                 left += 1
         elif sight.size > account.size_limit:
             too_large.append(sight)
+        elif entry is not None and entry.state is State.WAITING:
+            if asked or now >= entry.next_at:
+                again.append(sight)
+            else:
+                waiting += 1
         else:
             fetch.append(sight)
+    fetch += again
     here = {sight.key for sight in named}
     gone = (_BY_SIZE, by.value) if by is By.UIDL else (_BY_SIZE,)
     forget = tuple(key for key in known if key not in here and key.partition("/")[0] in gone)
     # where only the content tells, most of them may be known: who is new is counted as it comes
     first = fetch if by is By.CONTENT else fetch[: account.most]
-    return Plan(tuple(first), len(fetch) - len(first), tuple(too_large), forget, tuple(delete), left)
+    return Plan(tuple(first), len(fetch) - len(first), tuple(too_large), forget, tuple(delete), left, waiting)
 
 
 def is_nameless(sight: Sight, account: Account) -> bool:
@@ -83,14 +98,19 @@ def is_nameless(sight: Sight, account: Account) -> bool:
 
 def is_same(entry: Known, sight: Sight, account: Account) -> bool:
     """Whether the ledger's entry is about this message, so that nothing is to be fetched."""
+    if entry.state is State.WAITING:
+        return False
     if entry.state is State.LEFT:
         return sight.size > account.size_limit or entry.limit >= account.size_limit
-    # rfc1939#7: once a message is gone its UIDL may be used again; an approximate size counts while it can't be
-    return not entry.marked or not entry.size or entry.size == sight.size
+    if not entry.marked or not entry.size:
+        return True  # an approximate size counts while the name can't be used again
+    # rfc1939#7: once a message is gone its UIDL may be used again; only its content tells whether it is gone
+    is_known = entry.checked or not entry.content or sight.size > account.size_limit
+    return is_known and entry.size == sight.size
 
 
 def is_over(account: Account, entry: Known, now: float) -> bool:
     """Whether a message that is known may be deleted from the other server."""
-    if entry.state is State.LEFT or account.keep_s is None:
+    if entry.state is not State.TAKEN or account.keep_s is None:
         return False
     return entry.marked or now >= entry.at + account.keep_s

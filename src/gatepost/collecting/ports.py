@@ -161,6 +161,8 @@ class Collected:
     received_at: float
     memos: Mapping[str, bytes | None] = field(default_factory=_nothing)
     on_refusal: OnRefusal = "quarantine"
+    is_last: bool = False
+    """It was refused for now for long enough: another such refusal holds it for an operator."""
 
 
 class TakenAs(Enum):
@@ -182,6 +184,10 @@ class Taken:
 
 class IntakeLater(Exception):
     """Nothing was decided and nothing noted: a plugin said 4xx, or there is no room. The text says which."""
+
+
+class NoRoom(IntakeLater):
+    """It can't be stored here now, which says nothing about the message."""
 
 
 class Intake(Protocol):

@@ -14,6 +14,8 @@ from gatepost.collecting.ports import Taken, TakenAs, Trouble
 
 log = logging.getLogger("gatepost.collecting")
 
+_MOST_TOLD = 10
+
 
 class Word(Enum):
     """What is told."""
@@ -69,6 +71,8 @@ class Report:
     """Whether there were more new messages than one run fetches."""
     trouble: Trouble | None = None
     text: str = ""
+    told: tuple[str, ...] = ()
+    """What was wrong with single messages, a line each; no more than _MOST_TOLD."""
 
     @property
     def is_well(self) -> bool:
@@ -86,8 +90,8 @@ class Report:
             raise TypeError("a report is a table")
         names = {one.name for one in fields(cls)}
         known = {name: value for name, value in facts.items() if name in names}
-        trouble = known.get("trouble")
-        return cls(**{**known, "trouble": None if trouble is None else Trouble(trouble)})
+        trouble, told = known.get("trouble"), tuple(map(str, known.get("told", ())))
+        return cls(**{**known, "trouble": None if trouble is None else Trouble(trouble), "told": told})
 
     def __str__(self) -> str:
         said = [f"{count} {word}" for word, count in self._counts() if count]
@@ -141,7 +145,7 @@ class Telling:
     def listed(self, count: int, todo: Plan) -> None:
         """The listing came, whole."""
         self._total = len(todo.fetch)
-        self._report = replace(self._report, listed=count, left=todo.left)
+        self._report = replace(self._report, listed=count, left=todo.left, later=todo.waiting)
         if todo.later:
             self.enough(todo.later)
         self._say(Word.LISTED)
@@ -168,6 +172,11 @@ class Telling:
         self._done += 1
         self._count(left=1)
 
+    def waiting(self) -> None:
+        """It was fetched to be looked at, and was refused for now not long ago."""
+        self._done += 1
+        self._count(later=1)
+
     def enough(self, count: int) -> None:
         """So many that may be new are left for the next run."""
         self._count(later=count)
@@ -177,20 +186,20 @@ class Telling:
         """Nothing was decided about it."""
         self._done += 1
         self._count(later=1)
-        log.warning("%s: message %d is fetched again later: %s", self.account, number, text)
+        self._warn(f"message {number} is fetched again later: {text}")
         self._say(Word.LATER, text=text)
 
     def too_large(self, number: int, size: int, limit: int) -> None:
         """It stays there."""
         self._count(too_large=1)
         text = f"message {number} has {size} octets, and size_limit is {limit}: it stays on the server"
-        log.warning("%s: %s", self.account, text)
+        self._warn(text)
         self._say(Word.TOO_LARGE, text=text)
 
     def failed(self, number: int, text: str) -> None:
         """Something about this one message."""
         self._count(failed=1)
-        log.warning("%s: message %d: %s", self.account, number, text)
+        self._warn(f"message {number}: {text}")
         self._say(Word.FAILED, text=text)
 
     def deleting(self) -> None:
@@ -213,6 +222,11 @@ class Telling:
             log.info("%s: %s", self.account, report)
         self._say(Word.ENDED, text=str(report))
         return report
+
+    def _warn(self, text: str) -> None:
+        log.warning("%s: %s", self.account, text)
+        if len(self._report.told) < _MOST_TOLD:
+            self._report = replace(self._report, told=(*self._report.told, text))
 
     def _count(self, **by: int) -> None:
         counts: dict[str, Any] = {name: getattr(self._report, name) + number for name, number in by.items()}

@@ -1,9 +1,9 @@
 """When each account is looked at: by its interval, later after trouble, at once when somebody asks.
 
 Strategy: one task sleeps until the next account is due; each run is a task of its own, at most one an account and
-_AT_ONCE in all. Whoever asks for an account that is being looked at waits for that run. How the last run went is kept
-beside the ledger: after a restart an account is tried within a minute, since that is what mends a wrong password, and
-then as seldom as before.
+_AT_ONCE in all, and never two over one maildrop, whatever accounts are called after a reload. Whoever asks for an
+account that is being looked at waits for that run. How the last run went is kept beside the ledger: after a restart an
+account is tried within a minute, since that is what mends a wrong password, and then as seldom as before.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from gatepost.collecting.accounts import Account
 from gatepost.collecting.collector import Collector, House
 from gatepost.collecting.ledger import ROOT, maildrop_digest
 from gatepost.collecting.ports import Trouble
 from gatepost.collecting.reports import Report, Step
+from gatepost.collecting.sweeping import swept
 from gatepost.store.errors import SpoolError
 
 log = logging.getLogger("gatepost.collecting")
 
 _AT_ONCE = 8
+_SWEEP_S = 86400.0
 _MORE_S = 1.0  # until the next run, where one run wasn't enough
 _LOGIN_S, _LOGIN_MOST_S = 900.0, 86400.0
 _TROUBLE_S, _TROUBLE_MOST_S = 60.0, 3600.0
@@ -92,6 +95,9 @@ class Collecting:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._loop: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[Report]] = set()
+        self._doors: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By maildrop: whoever holds it has the run."""
+        self._sweep_at = 0.0
 
     # ── beginning and ending ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,7 +147,7 @@ class Collecting:
 
     def fetch(self, name: str) -> asyncio.Task[Report]:
         """A run over this account, from now on or already under way. KeyError if there is none of that name."""
-        return self._run(self._standings[name])
+        return self._run(self._standings[name], asked=True)
 
     # ── while it runs ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,29 +155,42 @@ class Collecting:
         while True:
             self._woken.clear()
             now = self._house.now()
+            if now >= self._sweep_at:
+                self._sweep_at = now + _SWEEP_S
+                await self._sweep(now)
             for standing in self._standings.values():
                 if standing.running is None and standing.next_at is not None and standing.next_at <= now:
                     self._run(standing)
             planned = [one.next_at for one in self._standings.values() if one.next_at is not None and not one.running]
-            wait_s = min(60.0, max(0.05, min(planned) - now)) if planned else None
+            wait_s = min(60.0, max(0.05, min(planned) - now)) if planned else _SWEEP_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._woken.wait()
 
-    def _run(self, standing: Standing) -> asyncio.Task[Report]:
+    async def _sweep(self, now: float) -> None:
+        notes = self._house.notes
+        try:
+            accounts = [one.account for one in self._standings.values()]
+            if changes := swept(await notes.memos(ROOT), accounts, now):
+                await notes.commit((), memos=changes)
+        except SpoolError as error:
+            log.warning("what is kept of accounts that are gone can't be swept: %s", error)
+
+    def _run(self, standing: Standing, *, asked: bool = False) -> asyncio.Task[Report]:
         if standing.running is None:
             account = standing.account
-            task = asyncio.create_task(self._collect(account), name=f"collect {account.name}")
+            task = asyncio.create_task(self._collect(account, asked), name=f"collect {account.name}")
             standing.running = task
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
         return standing.running
 
-    async def _collect(self, account: Account) -> Report:
+    async def _collect(self, account: Account, asked: bool) -> Report:
         report = Report(account.name, self._house.now())
+        door = self._doors.setdefault(maildrop_digest(account), asyncio.Lock())
         try:
-            async with self._slots:
-                report = await Collector(account, self._house, self._heard).run()
+            async with door, self._slots:
+                report = await Collector(account, self._house, self._heard, asked=asked).run()
         except Exception as error:
             log.exception("%s: a run has failed", account.name)
             trouble = f"a fault of ours: {type(error).__name__}"
@@ -193,9 +212,9 @@ class Collecting:
             pause = pause_s(account, report, standing.failures)
             standing.next_at = None if pause is None else self._house.now() + pause
         self._woken.set()
-        facts = {**report.as_json(), "failures": standing.failures, "maildrop": maildrop_digest(account)}
+        facts = {**report.as_json(), "failures": standing.failures}
         try:
-            await self._house.notes.commit((), memos={f"{ROOT}{account.name}/run": json.dumps(facts).encode()})
+            await self._house.notes.commit((), memos={_run_memo(account): json.dumps(facts).encode()})
         except SpoolError as error:
             log.warning("%s: how the run went can't be kept: %s", account.name, error)
 
@@ -217,26 +236,24 @@ def _is_another(before: Account, after: Account) -> bool:
 
 def recalled(accounts: Sequence[Account], memos: Mapping[str, bytes], now: float) -> dict[str, Standing]:
     """How the accounts were doing that have had a run, by name."""
-    by_name = {one.name: one for one in accounts}
-    found: dict[str, Standing] = {}
-    for name, memo in memos.items():
-        _, account, *rest = name.split("/")
-        if rest == ["run"] and account in by_name:
-            found[account] = _recalled(by_name[account], memo, now)
-    return found
+    found = ((one, memos.get(_run_memo(one))) for one in accounts)
+    return {one.name: _recalled(one, memo, now) for one, memo in found if memo is not None}
+
+
+def _run_memo(account: Account) -> str:
+    return f"{ROOT}{maildrop_digest(account)}/run"
 
 
 def _recalled(account: Account, memo: bytes, now: float) -> Standing:
     try:
         facts = json.loads(memo)
-        last = Report.read(facts)
+        last = replace(Report.read(facts), account=account.name)
         failures = int(facts["failures"])
-        same = facts.get("maildrop") == maildrop_digest(account)
     except (ValueError, TypeError, KeyError):
         return Standing(account, next_at=now if account.every_s and account.enabled else None)
-    standing = Standing(account, last, failures if same else 0)
-    if (pause := pause_s(account, last, max(1, standing.failures))) is not None:
-        standing.next_at = min(last.ended + pause, now + _TROUBLE_S) if same else now
+    standing = Standing(account, last, failures)
+    if (pause := pause_s(account, last, max(1, failures))) is not None:
+        standing.next_at = min(last.ended + pause, now + _TROUBLE_S)
     return standing
 
 

@@ -7,13 +7,17 @@ was written by that server; what stands below came with the message, and counts 
 
 from __future__ import annotations
 
+import logging
+
 from gatepost.collecting.accounts import Account, MultiDrop
 from gatepost.collecting.origin import believed_hops, hops
-from gatepost.content.addresses import parse_list
+from gatepost.content.addresses import MAX_MAILBOXES, parse_list
 from gatepost.content.headers import Section
 from gatepost.content.values import unfold
 from gatepost.model import AddressError, Path, Recipient
 from gatepost.model.path import NULL_PATH
+
+log = logging.getLogger("gatepost.collecting")
 
 _RECEIVED = "received"
 _MAX_VALUES = 200
@@ -32,21 +36,29 @@ def sender_of(section: Section) -> Path:
 
 def recipients_of(section: Section, account: Account) -> tuple[Recipient, ...]:
     """At least one: the account's own where nobody else is named."""
-    named: tuple[Path, ...] = ()
-    if account.envelope is not None:
-        named = _named(section, account.envelope, account)[: account.most_recipients]
-    return tuple(Recipient(path) for path in named or (account.to,))
+    if account.envelope is None:
+        return (Recipient(account.to),)
+    named, is_all = _named(section, account.envelope, account)
+    most = account.most_recipients
+    if not is_all or len(named) > most:  # nobody's mail is lost: somebody sees that there were more
+        log.warning("%s: more than %d recipients; %s gets it for the others", account.name, most, account.to)
+        named = (*named[: most - 1], account.to)
+    return tuple(Recipient(path) for path in dict.fromkeys(named or (account.to,)))
 
 
-def _named(section: Section, envelope: MultiDrop, account: Account) -> tuple[Path, ...]:
+def _named(section: Section, envelope: MultiDrop, account: Account) -> tuple[tuple[Path, ...], bool]:
+    """Those whom the field names, and whether that is all of them."""
     if envelope.header.lower() == _RECEIVED:
         values = [hop.whom for hop in believed_hops(hops(section), account.believed) if hop.whom]
     else:
         above, values = _values(section, envelope.header.lower())
         values = above or values
     found: dict[Path, None] = {}
+    is_all = len(values) <= _MAX_VALUES
     for value in values[:_MAX_VALUES]:
-        for mailbox in parse_list(value).mailboxes:
+        several = parse_list(value).mailboxes
+        is_all = is_all and len(several) < MAX_MAILBOXES
+        for mailbox in several:
             address = mailbox.address
             if envelope.prefix and address.lower().startswith(envelope.prefix.lower()):
                 address = address[len(envelope.prefix) :]
@@ -56,7 +68,7 @@ def _named(section: Section, envelope: MultiDrop, account: Account) -> tuple[Pat
                 continue
             if path and envelope.counts(path):
                 found.setdefault(path)
-    return tuple(found)
+    return tuple(found), is_all
 
 
 def _values(section: Section, name: str) -> tuple[list[str], list[str]]:

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from gatepost.collecting.collector import Collector
+from gatepost.collecting.ledger import maildrop_digest
 from gatepost.collecting.ports import RemoteError, Trouble
 from gatepost.collecting.reports import Report
 from gatepost.collecting.schedule import Collecting, pause_s
+from gatepost.collecting.sweeping import UNUSED_S
 from unit.collecting.doubles import NOW, Home, Maildrop, account, message
 
 ONE = message("one")
@@ -150,7 +153,8 @@ async def test_after_a_restart_that_was_no_trouble_the_interval_goes_on():
 )
 async def test_what_is_kept_and_cant_be_read_is_no_harm(memo):
     home = Home(drop(ONE))
-    await home.commit((), memos={"collect/isp/run": memo, "collect/gone/run": b"x", "collect/x": b""})
+    mine = f"collect/{maildrop_digest(account())}/run"
+    await home.commit((), memos={mine: memo, "collect/gone/run": b"x", "collect/x": b"", "collect/y/unused": b"soon"})
     collecting = Collecting(home.house())
     await collecting.begin([account()])
     assert collecting.listed()[0]["last"] is None
@@ -181,3 +185,90 @@ async def test_stopping_ends_a_run_where_it_stands():
     await there.wait()
     await collecting.stop()
     assert task.cancelled()
+
+
+async def test_an_account_that_is_called_otherwise_goes_on_where_it_was():
+    async with Running(drop(ONE)) as running:
+        await running.runs(1)
+        other = replace(running.account, name="other")
+        running.collecting.switch([other])
+        report = await running.collecting.fetch("other")
+        assert (report.account, report.taken, report.left) == ("other", 0, 1)
+    again = Collecting(running.home.house())
+    await again.begin([replace(other, name="third")])
+    (row,) = again.listed()
+    assert (row["last"]["account"], row["last"]["left"]) == ("third", 1)
+    await again.stop()
+
+
+@pytest.mark.parametrize("again", ["other", "isp"])
+async def test_two_runs_over_one_maildrop_are_never_at_once_whatever_a_reload_makes_of_it(again):
+    home, here, on = Home(drop(ONE)), asyncio.Event(), asyncio.Event()
+    there = 0
+
+    async def connect(login, talk):
+        nonlocal there
+        there += 1
+        assert there == 1, "two at once"
+        here.set()
+        await on.wait()
+        there -= 1
+        return await home.maildrop.connect(login, talk)
+
+    collecting = Collecting(replace(home.house(), connect=connect))
+    await collecting.begin([account(every_s=0.0)])
+    first = collecting.fetch("isp")
+    await here.wait()
+    collecting.switch([])
+    collecting.switch([account(every_s=0.0, name=again)])
+    second = collecting.fetch(again)
+    await asyncio.sleep(0)
+    on.set()
+    reports = await asyncio.gather(first, second)
+    assert [one.taken for one in reports] == [1, 0]
+    assert collecting.listed()[0]["totals"]["runs"] >= 1
+    await collecting.stop()
+
+
+async def test_what_was_refused_for_now_is_tried_at_once_only_when_somebody_asks():
+    async with Running(drop(ONE), every_s=600.0) as running:
+        home = running.home
+        home.later = {ONE}
+        await running.runs(1)
+        home.time += 1200
+        assert (await running.collecting.fetch("isp")).later == 1  # from now on it waits as long again
+        home.later = set()
+        home.time += 610
+        running.collecting.switch([running.account])  # which wakes it
+        await running.runs(3)
+        assert running.row["last"]["later"] == 1
+        assert len(home.maildrop.retrieved) == 2
+        assert (await running.collecting.fetch("isp")).taken == 1
+
+
+async def test_what_is_kept_of_accounts_that_are_gone_goes_after_two_months():
+    home = Home(drop(ONE))
+    await Collector(account(), home.house()).run()
+    mine = f"collect/{maildrop_digest(account())}/"
+    other = replace(account(), name="other", login=replace(account().login, user="bob"), every_s=0.0)
+
+    async def look() -> list[str]:
+        collecting = Collecting(home.house())
+        await collecting.begin([other])
+        await asyncio.sleep(0.01)
+        await collecting.stop()
+        return sorted(await home.memos(mine))
+
+    (taken, unused) = await look()
+    assert taken.startswith(f"{mine}u/1/") and unused == f"{mine}unused"
+    home.time += UNUSED_S - 1
+    assert await look() == [taken, unused]
+    back = Collecting(home.house())
+    await back.begin([account(every_s=0.0)])
+    await asyncio.sleep(0.01)
+    await back.stop()
+    assert sorted(await home.memos(mine)) == [taken]
+    home.time += UNUSED_S
+    assert await look() == [taken, unused]
+    home.time += UNUSED_S
+    assert await look() == []

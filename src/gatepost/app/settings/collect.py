@@ -134,6 +134,16 @@ class Collect(Section):
         description="How long a message is left on the server after it was fetched; 0 deletes it as soon as it is "
         "durable here.",
     )
+    expire: Annotated[
+        float | Literal["forever"],
+        PlainValidator(_parse_keep),
+        Kind('seconds, or "forever"', _show_keep),
+        WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
+    ] = Field(
+        default=5 * 86400.0,
+        description="How long a message that is refused for now (4xx) is fetched again; after that it is held as if it "
+        "were refused for good.",
+    )
     size_limit: Annotated[Size, Filled("limits.message_size")] = Field(
         default=0, description="The largest message that is fetched; larger ones stay there and are told once."
     )
@@ -186,8 +196,15 @@ class Collect(Section):
 def check_collect(settings: Settings) -> Iterator[Problem]:
     """Accounts can be told apart, log in somehow, and have somebody whom their mail is for."""
     seen: dict[str, str] = {}
+    maildrops: dict[tuple[str, str], str] = {}
     for at, table in enumerate(settings.collect):
         path: KeyPath = ("collect", at)
+        maildrop = table.server.host.lower(), table.user
+        if maildrop in maildrops:
+            what = f'the maildrop of {shown(table.user)} there is that of "{maildrops[maildrop]}" already'
+            mend = 'one table for it; several people are told apart by envelope = "X-Envelope-To"'
+            yield Problem((*path, "user"), what, mend=mend)
+        maildrops.setdefault(maildrop, table.name)
         if not _NAME.fullmatch(table.name):
             what = f"{shown(table.name)} can't be a name: letters, digits and . _ @ + - are"
             yield Problem((*path, "name"), what, mend='name = "isp"')
