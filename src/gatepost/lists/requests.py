@@ -20,6 +20,7 @@ from gatepost.lists.addressing import Purpose, address_for, purpose_of
 from gatepost.lists.commands import Command, Wish, last_day, read_command
 from gatepost.lists.context import Context
 from gatepost.lists.handled import Handled
+from gatepost.lists.posting import MAX_HOPS, TOO_MANY_HOPS
 from gatepost.model import AddHeader, Envelope, Path, Recipient
 from gatepost.store import Deposit, Entry
 from gatepost.store.lists import MailingList, Member, Taken, UnknownList
@@ -29,8 +30,6 @@ CONFIRM_S = 3 * 86_400.0
 """Seconds that a question is open."""
 APPROVE_S = 14 * 86_400.0
 """Seconds that the owners have to let somebody in."""
-MAX_RECEIVED = 50
-"""Servers that a mail to the owners may have gone through (rfc5321#6.3 wants at least 100 overall, and it goes on)."""
 
 _DONE = Handled()
 _APPROVE = "approve"
@@ -82,8 +81,10 @@ def _to_owners(context: Context, mailing_list: MailingList, entry: Entry) -> Han
     us = address_for(mailing_list.address, Purpose.OWNER).address
     section = read_section(entry.content)
     marks = {unfold(value).strip().lower() for value in section.raw_values("x-loop")}
-    if us.lower() in marks or count_received(section) > MAX_RECEIVED:
-        return _DONE
+    if us.lower() in marks:
+        return _DONE  # the owners have had it
+    if count_received(section) > MAX_HOPS:
+        return Handled(refusal=TOO_MANY_HOPS)
     old = entry.envelope
     to = tuple(map(Recipient, moderation.owners(mailing_list)))
     utf8 = old.smtputf8 or any(one.path.needs_smtputf8 for one in to)

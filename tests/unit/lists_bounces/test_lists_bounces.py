@@ -158,3 +158,32 @@ async def test_a_probe_proves_nothing_about_who_is_back_or_was_never_probed(desk
     for token in (question, "a" * 16):
         assert (await desk.bounce(f"news-probe+{token}@example.org", ANN)).deposits == ()
     assert await desk.store.member("news", ANN) is not None
+
+
+async def test_a_probe_of_another_list_takes_nobody_off(desk: Desk) -> None:
+    await desk.store.create("other", "other@example.org")
+    await desk.store.change_member(replace(await _ann(desk), stopped_at=NOON, probed_at=NOON))
+    token = await desk.store.ask("other", ANN, "probe", desk.now, DAY)
+    assert (await desk.bounce(f"news-probe+{token}@example.org", ANN)).deposits == ()
+    assert await desk.store.member("news", ANN) is not None
+
+
+async def test_of_several_failures_the_worst_counts(desk: Desk) -> None:
+    soft, hard = (
+        report(ANN, "4.2.2"),
+        b"\r\nFinal-Recipient: rfc822; x@y.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+    )
+    content = soft.replace(b"\r\n--b--", b"\r\n" + hard + b"--b--")
+    await desk.handle(desk.entry(await _verp(desk), content, sender=""))
+    assert (await _ann(desk)).score == 1.0
+
+
+async def test_who_forwards_his_mail_is_known_by_the_address_it_was_sent_to() -> None:
+    desk = await Desk.open(verp=False)
+    await desk.store.subscribe("news", ANN, now=NOON)
+    content = report("ann@forwarded.example").replace(
+        b"Final-", b"Original-Recipient: rfc822; ann@example.net\r\nFinal-"
+    )
+    await desk.handle(desk.entry("news-bounces@example.org", content, sender=""))
+    assert (await _ann(desk)).score == 1.0
+    await desk.store.close()

@@ -241,3 +241,24 @@ async def test_a_copy_that_is_signed_as_it_leaves_verifies(world):
     changed = signed.replace(b"<https://lists", b"<https://evil")
     assert changed != signed
     assert not dkim.verify(changed, minkey=1024, dnsfunc=dns)  # rfc8058#4: the link is covered
+
+
+async def test_what_is_written_follows_the_way_the_copy_goes(world):
+    await world.make("news", "ann@example.net", subject_prefix="[größe]")
+    for utf8, written in ((True, "Subject: [größe] hello".encode()), (False, b"Subject: =?utf-8?")):
+        envelope = entry().envelope
+        post = entry(envelope=type(envelope)(envelope.sender, envelope.recipients, smtputf8=utf8))
+        [deposit] = await expand(world.context, await world.store.find("news"), post)
+        looks = await copies(world.context, at_rest(deposit), NOWHERE)
+        assert written in looks.of(deposit.envelope.recipients)[1].read()
+
+
+async def test_without_an_author_nobodys_policy_is_asked_for(world):
+    await world.make("news", "ann@example.net", from_="rewrite-if-dmarc")
+
+    class Silent(StaticResolver):
+        async def txt(self, name):
+            raise AssertionError(name)
+
+    copy, looks = await expanded(world, content=b"Subject: x\r\n\r\n", resolver=Silent({}))
+    assert read(looks.of(copy.envelope.recipients)[1])["From"] is None

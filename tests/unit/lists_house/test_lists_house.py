@@ -163,3 +163,10 @@ async def test_every_address_of_a_list_is_taken_or_refused_and_nothing_raises(wo
             recipient = address_for(made.address, purpose, extension).address
             handled = await take(house, entry(b"\r\n", to=(recipient,), sender=""))
             assert handled.refusal is None or handled.refusal.is_permanent
+
+
+async def test_a_moderator_who_has_logged_in_needs_no_session_to_be_known(world, house):
+    await world.make("news", "bob@example.net", post="moderated", moderators=("ann@example.net",))
+    by_program = entry(authenticated="ann@example.net")
+    assert addressed((await take(house, by_program)).deposits) == [("news", "bob@example.net")]
+    assert (await take(house, entry())).deposits[0].held

@@ -88,6 +88,8 @@ async def test_the_first_decision_counts_and_who_comes_later_is_told(desk: Desk)
     )
     assert await desk.get(approve, sender="mo@example.org") == []
     assert await desk.get(approve, sender="mo@example.org") == []
+    [letter] = await desk.get(refuse, sender="mo@example.org")  # who has changed his mind
+    assert "was approved already by mo@example.org" in words(letter)
     [letter] = await desk.get(refuse, sender="max@example.com")
     assert letter["X-Envelope-To"] == "max@example.com"
     assert "was approved already by mo@example.org" in words(letter)
@@ -138,3 +140,9 @@ async def test_without_moderators_the_owners_decide() -> None:
     desk = await Desk.open()
     assert [path.address for path in moderation.deciders(desk.list)] == [OWNER]
     await desk.store.close()
+
+
+async def test_a_held_post_keeps_when_it_came_and_its_own_way(desk: Desk) -> None:
+    held, _ = await _hold(desk, received_at=NOON - 5, routes={ADDRESS: "list news", "bob@example.org": "maildir"})
+    assert held.received_at == NOON - 5
+    assert dict(held.routes) == {ADDRESS: "list news"}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gatepost.content.headers import Section, read_section
 from gatepost.content.view import View
 from gatepost.lists.posting import (
+    MAX_AUTHORS,
     Allowed,
     Moderate,
     Post,
@@ -155,6 +156,12 @@ def test_a_moderator_passes_only_who_has_authenticated():
     assert said(judge(there, post(user="Ann@example.org"))) == "allowed"
     assert said(judge(there, post(user="bob@example.org"))) == "moderate"
     assert said(judge(there, post(b"From: bob@example.org\r\n", user="ann@example.org"))) == "moderate"
+    two = b"From: ann@example.org, bob@example.org\r\nSender: ann@example.org\r\n"
+    assert said(judge(there, post(two, user="ann@example.org"))) == "moderate"
+    owned = news(post="moderated", owners=("ann@example.org",))
+    assert said(judge(owned, post(user="ann@example.org"))) == "allowed"
+    both = news(post="moderated", owners=("ann@example.org",), moderators=("bob@example.org",))
+    assert said(judge(both, post(user="ann@example.org"))) == "moderate"
 
 
 def test_single_members_can_be_moderated():
@@ -218,6 +225,18 @@ def test_what_the_envelope_alone_decides(sender, size, options, code):
     assert (None if reply is None else reply.code) == code
 
 
+def test_authors_are_few():
+    names = [f"x{number}@example.org" for number in range(MAX_AUTHORS + 1)]
+    whole, many = (f"From: {', '.join(one)}\r\n\r\n".encode() for one in (names[:-1], names))
+    assert authors(Section(whole)) == tuple(names[:-1])
+    assert authors(Section(many)) == ()
+
+
+def test_a_copy_that_came_by_no_session_is_known_by_its_sender():
+    """L1."""
+    assert said(judge(news(post="open"), post(sender=Path.parse("news-bounces+1-abc@example.org")))) == "554 5.4.6"
+
+
 def test_the_null_sender_posts_nothing():
     assert said(judge(news(post="open"), post(sender=Path()))) == "550 5.7.1"
 
@@ -239,6 +258,7 @@ TEXT = b"Content-Type: text/plain\r\n\r\nhello"
 IMAGE = b"Content-Type: image/png\r\n\r\nxx"
 ZIP = b"Content-Type: application/zip; name=a.zip\r\n\r\nxx"
 ATTACHED_TEXT = b"Content-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nhello"
+NAMED_TEXT = b"Content-Type: text/plain; name=a.txt\r\n\r\nhello"
 SIGNATURE = b"Content-Type: application/pgp-signature; name=sig.asc\r\n\r\nxx"
 LONG_SIGNATURE = SIGNATURE + b"x" * 20_000
 
@@ -253,6 +273,7 @@ LONG_SIGNATURE = SIGNATURE + b"x" * 20_000
         ("none", (TEXT, LONG_SIGNATURE), "550 5.7.1"),
         ("none", (TEXT, IMAGE), "550 5.7.1"),
         ("none", (TEXT, ATTACHED_TEXT), "550 5.7.1"),
+        ("none", (TEXT, NAMED_TEXT), "550 5.7.1"),
         ("none", (TEXT, b"Content-Type: message/rfc822\r\n\r\n" + ZIP), "550 5.7.1"),
         (("image/*",), (TEXT, IMAGE), "allowed"),
         (("IMAGE/png",), (TEXT, IMAGE), "allowed"),

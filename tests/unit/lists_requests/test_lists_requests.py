@@ -182,7 +182,8 @@ async def test_mail_to_the_owners_goes_on_as_it_is_once(desk: Desk) -> None:
     assert octets == b"X-Loop: news-owner@example.org\r\n" + content
     assert (await desk.handle(desk.entry("news-owner@example.org", octets, sender=ANN))).deposits == ()
     travelled = b"Received: from a by b\r\n" * 60 + content
-    assert (await desk.handle(desk.entry("news-owner@example.org", travelled, sender=ANN))).deposits == ()
+    refused = await desk.handle(desk.entry("news-owner@example.org", travelled, sender=ANN))
+    assert (refused.deposits, str(refused.refusal)[:9]) == ((), "554 5.4.6")
 
 
 async def test_a_list_without_owners_has_the_postmaster() -> None:
@@ -248,3 +249,32 @@ async def test_one_list_is_put_on_another_by_an_operator_only(desk: Desk) -> Non
     for sender in ("dev@example.org", "DEV@Example.ORG", ADDRESS):
         assert await desk.get("news-subscribe@example.org", sender=sender) == []
     assert await desk.store.count("news") == 0
+
+
+async def test_a_member_who_was_stopped_comes_back_without_the_owners() -> None:
+    desk = await Desk.open(subscribe="moderated")
+    member = await desk.store.subscribe("news", ANN, now=NOON)
+    await desk.store.change_member(replace(member, stopped_at=NOON))
+    [question] = await desk.get("news-subscribe@example.org")
+    [welcome] = await desk.answer(question)
+    assert (welcome["X-Envelope-To"], await desk.store.member("news", ANN)) == (ANN, member)
+    await desk.store.close()
+
+
+async def test_owners_are_asked_so_often_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "NOTICES", 1)
+    desk = await Desk.open(subscribe="moderated")
+    letters = []
+    for sender in ("a@example.net", "b@example.net"):
+        [question] = await desk.get("news-subscribe@example.org", sender=sender)
+        letters.append([one["X-Envelope-To"] for one in await desk.answer(question, sender=sender)])
+    assert letters == [["a@example.net", OWNER], ["b@example.net"]]
+    await desk.store.close()
+
+
+async def test_letters_count_for_whom_they_are_written_to(desk: Desk) -> None:
+    for _ in range(answering.PER_ADDRESS):
+        [question] = await desk.get("news-subscribe@example.org")
+    assert await desk.answer(question, sender="ann@work.example") == []  # it is done, and one letter less
+    assert await desk.store.member("news", ANN) is not None
+    assert len(await desk.get("news-request@example.org", subject="help", sender="ann@work.example")) == 1

@@ -300,3 +300,13 @@ def test_options_that_cannot_be_read_are_told_by_the_list(tmp_path: Path):
         with pytest.raises(ListError, match='the options of the list "news" can\'t be read'):
             ask()
     database.close()
+
+
+async def test_a_question_is_open_as_long_as_it_was_said_and_forgotten_a_day_later(lists: ListStore):
+    first = await lists.ask("news", "ann@example.org", "subscribe", 0.0, 3 * 86_400.0)
+    short = await lists.ask("news", "ann@example.org", "subscribe", 0.0, 10.0)
+    later = 2 * 86_400.0
+    await lists.ask("news", "bob@example.org", "subscribe", later, 10.0)
+    assert await lists.asked_since("ann@example.org", -1.0) == 1  # the short one is forgotten
+    assert await lists.answer(short, 5.0) is None
+    assert await lists.answer(first, later) is not None
