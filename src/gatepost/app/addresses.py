@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gatepost.app.settings.root import Settings
+from gatepost.app.settings.users import Alias
 from gatepost.model import Path
 from gatepost.store.addresses import Rules
 from gatepost.store.users import folded
@@ -16,8 +17,10 @@ def rules(settings: Settings) -> Rules:
         users.domain_aliases,
         users.plus,
         {domain: Path.parse(address) for domain, address in users.catch_all.items()},
-        {
-            folded(Path.parse(alias.address, bare_postmaster=True).address): tuple(map(Path.parse, alias.to))
-            for alias in settings.alias
-        },
+        {_key(alias): tuple(map(Path.parse, alias.to)) for alias in settings.alias},
+        frozenset(_key(alias) for alias in settings.alias if alias.send_as),
     )
+
+
+def _key(alias: Alias) -> str:
+    return folded(Path.parse(alias.address, bare_postmaster=True).address)

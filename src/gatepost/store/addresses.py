@@ -32,6 +32,8 @@ class Rules:
     """The separators."""
     catch_all: Mapping[str, Path] = field(default_factory=dict)
     aliases: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    lent: frozenset[str] = frozenset()
+    """The aliases that each of several whose mail they are may send as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,21 @@ class Addresses(Generic[User]):
     def targets(self, address: Path) -> tuple[Path, ...] | None:
         """Whose mail an alias's is in the end, each once; None if the address is no alias."""
         first = self.lead(address)
-        if not isinstance(first, Forward):
-            return None
-        found: dict[str, Path] = {}
-        self._gather(first, [], set(), found)
-        return tuple(found.values())
+        return self._ends(first) if isinstance(first, Forward) else None
+
+    def lent(self, address: Path) -> tuple[Path, ...]:
+        """Who may send as an alias: the only one whose mail it is, or each of several where the rules say so.
+
+        That of every domain's postmaster is nobody's where the rules don't say which domains are ours, and what is only
+        caught is nobody's either.
+        """
+        if not address.domain or not self._is_ours(address):
+            return ()
+        _, forward = self._had(self._candidates(address), self.rules.aliases)
+        if forward is None and self.rules.domains:
+            forward = self._postmaster(address, self.rules.aliases)
+        ends = () if forward is None else self._ends(forward)
+        return ends if forward is not None and (len(ends) == 1 or forward.alias in self.rules.lent) else ()
 
     def circle(self, alias: str) -> tuple[str, ...]:
         """The aliases by which an alias leads back to itself, itself at both ends; () if it doesn't.
@@ -79,6 +91,11 @@ class Addresses(Generic[User]):
         An alias whose target is its own address isn't meant: that is the mailbox of the user who has it.
         """
         return self._circle(alias, alias, (alias,), set())
+
+    def _ends(self, forward: Forward) -> tuple[Path, ...]:
+        found: dict[str, Path] = {}
+        self._gather(forward, [], set(), found)
+        return tuple(found.values())
 
     def _gather(self, forward: Forward, above: list[str], done: set[str], found: dict[str, Path]) -> None:
         above = [*above, forward.alias]
@@ -108,15 +125,20 @@ class Addresses(Generic[User]):
         had, forward = self._had(self._candidates(address), aliases)
         if had is not None or forward is not None:
             return forward or had
-        local, rules = address.local.lower(), self.rules
-        if local == POSTMASTER and POSTMASTER in aliases:
-            return Forward(POSTMASTER, aliases[POSTMASTER])
-        if rules.catch_all and self._may_be_caught(local):
+        if (forward := self._postmaster(address, aliases)) is not None:
+            return forward
+        rules = self.rules
+        if rules.catch_all and self._may_be_caught(address.local.lower()):
             for domain in self._domains(address.domain):
                 if (caught := rules.catch_all.get(domain)) is not None:
                     had, forward = self._had(self._candidates(caught), aliases)
                     return forward or had
         return None
+
+    def _postmaster(self, address: Path, aliases: Mapping[str, tuple[Path, ...]]) -> Forward | None:
+        """The alias of every domain's postmaster."""
+        is_his = address.local.lower() == POSTMASTER and POSTMASTER in aliases
+        return Forward(POSTMASTER, aliases[POSTMASTER]) if is_his else None
 
     def _had(
         self, candidates: Iterator[str], aliases: Mapping[str, tuple[Path, ...]]

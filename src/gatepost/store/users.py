@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
 
-from gatepost.model import Path, glob_matches
+from gatepost.model import AddressError, Path, glob_matches
+from gatepost.model.path import parse_domain
 from gatepost.store.addresses import Addresses, Forward, Rules, parsed
 from gatepost.store.passwords import Passwords, ScramKeys
 from gatepost.store.stand_ins import StandIn, StandIns
@@ -73,7 +75,7 @@ class Users(Protocol):
         """The name of the user whose mailbox an address leads to, aliases for others apart."""
 
     def may_send_as(self, name: str, address: str) -> bool:
-        """Whether a user may send from an address: the name, an alias, what leads to him, or what `send_as` allows."""
+        """Whether a user may send from an address: the name, an alias, what leads to him alone, or what is allowed."""
 
     def list(self) -> Sequence[User]:
         """Every user, by name."""
@@ -181,6 +183,11 @@ class Accounts:
         """Whose mail an alias's is in the end; None if the address is none."""
         return self.addresses.targets(address)
 
+    async def person(self, address: Path) -> str:
+        """What two addresses have in common whose mail comes to rest in one mailbox; nothing else has it."""
+        user = self.addresses.user(address)
+        return folded(address.address) if user is None else folded(user.name)
+
     async def exists(self, address: Path | str) -> bool:
         path = address if isinstance(address, Path) else parsed(address)
         return path is not None and self.addresses.lead(path) is not None
@@ -218,11 +225,11 @@ class Accounts:
         return max((source.stand_in for source in self._sources), key=lambda one: one.users, default=StandIn()).secret
 
     def _shares(self, user: User, address: str) -> bool:
-        """Whether the address is the user's by a rule (`ann+shop@`), or an alias's whose mail he has too."""
+        """Whether the address is the user's by a rule (`ann+shop@`), or an alias's that he may send as."""
         path = parsed(address)
         if path is None:
             return False
-        theirs = (path, *(self.addresses.targets(path) or ()))
+        theirs = (path, *self.addresses.lent(path))
         return any(owner is not None and owner.name == user.name for owner in map(self.addresses.own, theirs))
 
     def _find(self, address: str) -> User | None:
@@ -237,7 +244,15 @@ class Accounts:
 
 
 def folded(address: str) -> str:
-    """An address as it is compared, and always text that can be written down."""
+    """An address, or a pattern of some, as it is compared, and always text that can be written down.
+
+    A domain is compared by its A-labels, in which addresses arrive (rfc5890#2.3.2.1).
+    """
     if address.isascii():
         return address.lower()
-    return unicodedata.normalize("NFC", address).lower().encode("utf-8", "backslashreplace").decode()
+    local, at, domain = unicodedata.normalize("NFC", address).lower().rpartition("@")
+    if at and not domain.isascii():
+        any_below = "*." if domain.startswith("*.") else ""
+        with suppress(AddressError):  # a pattern, or no domain
+            domain = any_below + parse_domain(domain.removeprefix("*."))
+    return f"{local}{at}{domain}".encode("utf-8", "backslashreplace").decode()

@@ -40,6 +40,16 @@ to = ["ann@example.org", "bob@example.org"]
 [[alias]]
 address = "only@example.org"
 to = ["ann@example.org"]
+[[alias]]
+address = "crew@example.org"
+to = ["info@example.org", "cat@example.org"]
+send_as = true
+[[alias]]
+address = "postmaster"
+to = ["ann@example.org"]
+[[user]]
+name = "jörg@bücher.example"
+send_as = ["*@*.bücher.example"]
 """
 TICKET = Ticket(token_at(1_800_000_000_000, 0, 1), 1)
 
@@ -130,7 +140,11 @@ async def test_delivery_has_a_grace_of_a_tenth(house: House, held: int, goes_in:
     ("address", "may"),
     [
         ("Ann+shop@example.org", True),
-        ("info@example.org", True),
+        ("info@example.org", False),  # else everybody could write as all@
+        ("only@example.org", True),
+        ("only+x@example.org", True),
+        ("crew@example.org", True),
+        ("postmaster@example.org", False),  # nor as a stranger's postmaster: nothing says which domains are ours
         ("anybody@sales.example", True),
         ("bob@example.org", False),
         ("bob+ann@example.org", False),
@@ -140,3 +154,22 @@ async def test_delivery_has_a_grace_of_a_tenth(house: House, held: int, goes_in:
 )
 async def test_whose_addresses_a_user_may_send_as(house: House, address: str, may: bool) -> None:
     assert house.users.may_send_as("ann@example.org", address) is may
+
+
+async def test_a_domain_is_one_however_it_is_written(house: House) -> None:
+    assert await house.rcpt("jörg@xn--bcher-kva.example") == ""
+    assert await house.rcpt("JO\u0308RG+x@Bücher.example") == ""
+    for address in ("Jörg@XN--bcher-kva.example", "x@a.bücher.example", "x@a.xn--bcher-kva.example"):
+        assert house.users.may_send_as("jörg@bücher.example", address)
+    assert not house.users.may_send_as("jörg@bücher.example", "x@bücher.example")
+    assert await house.users.mailbox("jörg@bücher.example") == "jörg@bücher.example"
+
+
+async def test_a_postmaster_may_write_as_that_of_our_domains(tmp_path: File) -> None:
+    made = settings(tmp_path, **{"quota = 1000": 'quota = 1000\ndomains = ["example.org", "bücher.example"]'})
+    users = await open_users(made, None)
+    assert users.may_send_as("ann@example.org", "Postmaster@bücher.example")
+    assert not users.may_send_as("ann@example.org", "postmaster@example.com")
+    assert not users.may_send_as("ann@example.org", "postmaster")
+    assert not users.may_send_as("cat@example.org", "postmaster@example.org")
+    await users.close()

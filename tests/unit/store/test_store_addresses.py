@@ -127,6 +127,27 @@ def test_own_is_what_nobody_has_only_caught():
     assert addresses.own(Path.parse("nobody@example.org")) is None
 
 
+def test_an_alias_is_lent_to_one_alone_and_what_is_caught_to_nobody():
+    addresses, _ = made(
+        Rules(
+            plus="+",
+            aliases={
+                "one@example.org": paths("two@example.org"),
+                "two@example.org": paths("ann@example.org"),
+                "all@example.org": paths("ann@example.org", "bob@example.net"),
+                "crew@example.org": paths("all@example.org", "mary-ann@example.org"),
+            },
+            catch_all={"example.org": Path.parse("one@example.org")},
+            lent=frozenset({"crew@example.org"}),
+        )
+    )
+    assert addresses.lent(Path.parse("one+x@example.org")) == paths("ann@example.org")
+    assert addresses.lent(Path.parse("all@example.org")) == ()
+    assert len(addresses.lent(Path.parse("crew@example.org"))) == 3
+    assert addresses.targets(Path.parse("nobody@example.org")) == paths("ann@example.org")
+    assert addresses.lent(Path.parse("nobody@example.org")) == addresses.lent(Path.parse("ann@example.org")) == ()
+
+
 def test_domains_that_arent_ours_lead_nowhere():
     addresses, looked = made(Rules(domains=frozenset({"example.org"}), domain_aliases={"example.net": "example.org"}))
     assert addresses.lead(Path.parse("ann@example.com")) is None and looked.asked == []

@@ -176,3 +176,7 @@ class Alias(Section):
         description="Whose mail it becomes: addresses here or elsewhere. The address itself among them is the maildrop "
         "of the user who has it."
     )
+    send_as: Switch = Field(
+        default=False,
+        description="Whether each of several users whose mail it becomes may send as the address; one alone may.",
+    )
