@@ -314,5 +314,6 @@ def counting_failures(settings: Settings, around: Surroundings) -> FailedLogins 
         most=most,
         within_s=settings.limits.auth_failures_within,
         longest_s=settings.limits.auth_failures_wait,
+        exempt=settings.limits.auth_failures_exempt,
         unix=lambda: around.clock.unix()[0],
     )

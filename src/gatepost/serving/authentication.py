@@ -204,7 +204,10 @@ class Proving(ABC):
             case Deny(reason):
                 await self._wrong(reason or f"denied by {outcome.by}", user)
             case Refuse(said):
-                self._deny(self._refusal(said), f"refused by {outcome.by}", user)
+                reply = self._refusal(said)
+                if reply.code == WRONG.code:  # a wrong password by another name
+                    await self._count(user)
+                self._deny(reply, f"refused by {outcome.by}", user)
             case _:
                 return False
         return True
@@ -234,9 +237,12 @@ class Proving(ABC):
 
     async def _wrong(self, reason: str, user: str) -> None:
         """A proof that failed, which counts."""
+        await self._count(user)
+        self._deny(WRONG, reason, user)
+
+    async def _count(self, user: str) -> None:
         if (limits := self._place.failed_logins) is not None:
             await limits.failed(user, self._session.peer.address)
-        self._deny(WRONG, reason, user)
 
     def _keys(self, given: Mapping[str, Any], by: str, user: str) -> sasl.ScramKeys | None:
         """A plugin's keys; None, and the client has its answer, if they aren't any."""

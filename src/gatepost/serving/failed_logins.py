@@ -4,6 +4,7 @@ What counts as a guesser is a peer's address, or many peers after one user name.
 before it is looked at, right or wrong, longer with each failure; an address far beyond it is sent away unheard. Who has
 lately logged in from an address is known there, and goes by his own failures: who guesses behind the same NAT doesn't
 slow him down. A name is never shut: whoever has the right password is let in from anywhere else, at worst after a wait.
+Where many users come from one address, as from a webmail server, that address can be exempted: there only names count.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import asyncio
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from gatepost.hooks.ports import Facts
@@ -70,9 +72,10 @@ class FailedLogins:
         within_s: float,
         longest_s: float,
         unix: Callable[[], float],
+        exempt: Sequence[IPv4Network | IPv6Network] = (),
     ) -> None:
         """`most` failures in `within_s` seconds go unpunished, at least one; no login waits longer than `longest_s`.
-        `clock` is monotonic, `unix` Unix time.
+        `clock` is monotonic, `unix` Unix time. Of peers in the networks `exempt` only the user names count.
         """
         self._facts = facts
         self._clock = clock
@@ -80,24 +83,26 @@ class FailedLogins:
         self._most = most
         self._within_s = within_s
         self._longest_s = longest_s
+        self._exempt = tuple(exempt)
         self._none_yet: dict[str, float] = {}
         self._waiting: Counter[str] = Counter()
 
     async def ahead(self, user: str, peer: Address) -> Hold | None:
         """What a login as this user from there meets now; None: nothing."""
-        keys = _keys(user, peer)
+        keys, is_exempt = _keys(user, peer), self._is_exempt(peer)
         if await self._known(keys) is not None:
             count = await self._count_of(keys.both)
-            return self._hold(count, f"{user} from {peer}", can_end=True) if count else None
-        of_peer, of_user = await self._count_of(keys.peer), await self._count_of(keys.user)
-        if of_peer:
+            return self._hold(count, f"{user} from {peer}", can_end=not is_exempt) if count else None
+        of_user = await self._count_of(keys.user)
+        if not is_exempt and (of_peer := await self._count_of(keys.peer)):
             return self._hold(of_peer, str(peer), can_end=True)
         return self._hold(of_user, user, can_end=False) if of_user else None
 
     async def wait(self, hold: Hold, peer: Address) -> bool:
         """Wait as long as it says; False, and no wait, where too many do so already."""
         key = peer_key(peer)
-        if self._waiting.total() >= WAITING or self._waiting[key] >= WAITING_OF_ONE:
+        most = WAITING if self._is_exempt(peer) else WAITING_OF_ONE
+        if self._waiting.total() >= WAITING or self._waiting[key] >= most:
             return False
         self._waiting[key] += 1
         try:
@@ -111,8 +116,8 @@ class FailedLogins:
     async def failed(self, user: str, peer: Address) -> None:
         """A password was wrong, or the user's name."""
         keys = _keys(user, peer)
-        other = keys.user if await self._known(keys) is None else keys.both
-        await asyncio.gather(self._count(keys.peer), self._count(other))
+        name = keys.user if await self._known(keys) is None else keys.both
+        await asyncio.gather(*map(self._count, (name,) if self._is_exempt(peer) else (keys.peer, name)))
 
     async def succeeded(self, user: str, peer: Address) -> None:
         """The password was right."""
@@ -121,6 +126,9 @@ class FailedLogins:
         if since is None or now - since > _NOTED_AGAIN_S:
             await self._ask(self._facts.put(_KNOWN, keys.both, now, _KNOWN_S))
             self._none_yet.pop(keys.both + _KNOWN, None)
+
+    def _is_exempt(self, peer: Address) -> bool:
+        return any(peer in network for network in self._exempt)
 
     def _hold(self, count: int, whose: str, *, can_end: bool) -> Hold:
         why = f"{count} failed logins of {whose} in {self._within_s:.0f} s"

@@ -2,15 +2,18 @@
 
 import asyncio
 import base64
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
+from gatepost.app.settings.problems import SettingsError
 from gatepost.app.settings.root import Settings
-from gatepost.serving.failed_logins import FAR, WAITING_OF_ONE, FailedLogins
+from gatepost.hooks.api import on, refuse
+from gatepost.hooks.verdicts import Deny
+from gatepost.serving.failed_logins import FAR, WAITING, WAITING_OF_ONE, FailedLogins
 from gatepost.store.ledger import LedgerError, MemoryLedger
 from gatepost.testing.rig import Rig
-from unit.serving.serving_talk import greet
+from unit.serving.serving_talk import greet, plugins
 
 MOST = 4
 LONGEST_S = 20.0
@@ -109,6 +112,40 @@ async def test_who_is_known_at_an_address_goes_by_his_own_failures(limits):
     await fail(limits, FAR * MOST, "ann")
     assert (await limits.ahead("ann", HERE)).is_final
     assert not (await limits.ahead("ann", THERE)).is_final
+
+
+async def test_from_an_exempted_network_only_names_count(clock, ledger):
+    webmail = ip_network("192.0.2.0/28")
+    limits = FailedLogins(ledger, clock, most=MOST, within_s=600.0, longest_s=LONGEST_S, unix=clock, exempt=[webmail])
+    for count in range(10 * FAR * MOST):
+        await fail(limits, 1, f"user{count}")
+    assert await limits.ahead("ann", HERE) is None  # whoever else has slipped there
+    await fail(limits, FAR * MOST, "bob")
+    hold = await limits.ahead("bob", HERE)
+    assert not hold.is_final and hold.is_shared and hold.wait_s == LONGEST_S  # nobody is ever locked out
+    assert not (await limits.ahead("bob", THERE)).is_final
+    await limits.succeeded("ann", HERE)
+    await fail(limits, FAR * MOST, "ann")
+    hold = await limits.ahead("ann", HERE)
+    assert not hold.is_final and hold.wait_s == LONGEST_S
+    assert await limits.ahead("ann", THERE) is None
+    await fail(limits, FAR * MOST, "eve", THERE)
+    assert (await limits.ahead("ann", THERE)).is_final  # elsewhere addresses count as ever
+
+
+async def test_more_of_an_exempted_network_wait_at_a_time(clock, ledger):
+    limits = FailedLogins(
+        ledger, clock, most=MOST, within_s=600.0, longest_s=LONGEST_S, unix=clock, exempt=[ip_network("192.0.2.1")]
+    )
+    await fail(limits, MOST)
+    hold = await limits.ahead("ann", HERE)
+    waiting = [asyncio.ensure_future(limits.wait(hold, HERE)) for _ in range(WAITING)]
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in waiting)
+    assert await limits.wait(hold, HERE) is False
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_failures_are_forgotten(limits, clock):
@@ -212,6 +249,37 @@ async def test_O5_a_password_is_guessed_over_many_sessions(clock, slept):
         records = rig.records.kinds("auth")
         assert records[-1]["waited"].startswith("20.0 s, after 20 failed logins of ann in 600 s")
         assert "20 failed logins of 192.0.2.1 in 600 s" in [one.get("failed") for one in records]
+
+
+@pytest.mark.parametrize(
+    ("said", "counts"), [(Deny("no"), True), (refuse("no"), True), (refuse(550, "5.7.1", "closed"), False)]
+)
+async def test_what_a_plugin_calls_a_wrong_password_counts_too(clock, slept, said, counts):
+    @on("auth")
+    async def decides(event):
+        return said
+
+    wanted = settings(auth_failures=1, auth_failures_within="10m")
+    async with Rig(plugins(decides), settings=wanted, users=Users(), facts=MemoryLedger(clock)) as rig:
+        client = rig.connect()
+        await greet(client)
+        for _ in range(2):
+            assert (await client.command(plain("guess"))).startswith("5")
+        assert bool(slept) is counts
+
+
+async def test_the_settings_say_who_is_exempted(clock, slept):
+    wanted = settings(auth_failures=1, auth_failures_exempt="192.0.2.0/24")
+    async with Rig(settings=wanted, users=Users(), facts=MemoryLedger(clock)) as rig:
+        client = rig.connect("192.0.2.1")
+        await greet(client)
+        for user in ("bob", "eve", "kim"):
+            assert (await client.command(plain("wrong", user))).startswith("535")
+        assert not slept
+    with pytest.raises(
+        SettingsError, match=r'in "0\.0\.0\.0/0" is nearly everybody, so the limit would hold for nobody'
+    ):
+        settings(auth_failures_exempt=["0.0.0.0/0"])
 
 
 async def test_nothing_is_counted_where_nobody_wants_it(clock):

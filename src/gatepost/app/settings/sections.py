@@ -14,6 +14,7 @@ from gatepost.app.settings.proxying import DefaultProxy
 from gatepost.app.settings.units import (
     Days,
     Duration,
+    Exempt,
     PerTimeText,
     Size,
     Switch,
@@ -74,6 +75,11 @@ class Limits(Section):
     )
     auth_failures_wait: Duration = Field(
         default=20.0, gt=0, le=60, description="The longest that a login waits for what has failed before it."
+    )
+    auth_failures_exempt: Exempt = Field(
+        default=(),
+        description="Networks that many users come from at one address, such as a webmail server's: failed "
+        "logins there count for the user names only.",
     )
     sessions: Whole = Field(
         default=10000, ge=1, description="Sessions at a time, all workers together; beyond it 421 at once."

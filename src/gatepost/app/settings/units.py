@@ -228,11 +228,20 @@ def parse_network(value: object) -> Network:
 
 def parse_trusted(value: object) -> tuple[Network, ...]:
     """Networks whose word is taken for who a client is; no network can be so wide that anybody is in it."""
+    return _narrow(value, "who could then say he is anybody")
+
+
+def parse_exempt(value: object) -> tuple[Network, ...]:
+    """Networks that a limit doesn't hold for, none of them so wide either."""
+    return _narrow(value, "so the limit would hold for nobody")
+
+
+def _narrow(value: object, else_what: str) -> tuple[Network, ...]:
     networks = tuple(parse_network(one) for one in each_of(value))
     for network in networks:
         if network.prefixlen < _WIDEST:
             wrong(
-                f"in {shown(str(network))} is nearly everybody, who could then say he is anybody",
+                f"in {shown(str(network))} is nearly everybody, {else_what}",
                 mend='the addresses of your own servers, such as "10.0.0.5" or "10.0.0.0/8"',
             )
     return networks
@@ -330,13 +339,13 @@ Texts = Annotated[tuple[Text, ...], BeforeValidator(parse_several), Kind("texts"
 Address = Annotated[
     Endpoint, PlainValidator(parse_endpoint), Kind("host:port"), PlainSerializer(str), WithJsonSchema(_STRING)
 ]
-Trusted = Annotated[
-    tuple[Network, ...],
-    PlainValidator(parse_trusted),
+_NETWORKS = (
     Kind("networks"),
     PlainSerializer(lambda networks: [str(one) for one in networks]),
     WithJsonSchema({"anyOf": [_STRING, {"type": "array", "items": _STRING}]}),
-]
+)
+Trusted = Annotated[tuple[Network, ...], PlainValidator(parse_trusted), *_NETWORKS]
+Exempt = Annotated[tuple[Network, ...], PlainValidator(parse_exempt), *_NETWORKS]
 AnyPath = Annotated[Path, PlainValidator(parse_path), Kind("path"), PlainSerializer(str), WithJsonSchema(_STRING)]
 SecretText = Annotated[
     Secret,
