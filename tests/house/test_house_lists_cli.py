@@ -68,6 +68,9 @@ def test_a_list_is_made_shown_set_and_removed(run: Run) -> None:
     assert run("create", "news", "news@example.org", "--owner", "boss@example.org", "post=open") == (
         0, "news made: news@example.org\n", "",
     )  # fmt: skip
+    code, out, _ = run("create", "anns", "ann@example.org")
+    assert "  note:  ann@example.org is an address of the user ann@example.org too: that mail goes to" in out
+    run("remove", "anns", "--yes")
     code, out, _ = run("create", "other", "other@example.org", "description=Other things")
     assert code == 0 and '[[route]]\n         match = "other@example.org"\n         deliver = "list other"' in out
     assert run()[1] == (
@@ -113,6 +116,9 @@ def test_a_list_is_made_shown_set_and_removed(run: Run) -> None:
         (("set", "news", "owners=not an address"), '"not"'),
         (("create", "news", "x@example.org"), 'there is a list "news" already: gatepost list show news'),
         (("create", "more", "NEWS@example.org"), 'is the address of the list "news" already'),
+        (("create", "more", "news-owner@example.org"), "one of the addresses of the list news, so no other"),
+        (("create", "more", "x@example.org", "--owner", "x-owner@example.org"), "is the list's own address"),
+        (("set", "news", "moderators=NEWS@example.org"), "is the list's own address"),
         (("create", "../../etc", "x@example.org"), "can't be a list's name"),
         (("create", "a/b", "x@example.org"), "can't be a list's name"),
         (("create", "more", "more"), '"more" is no address'),
@@ -232,7 +238,7 @@ def test_beside_a_running_server_every_change_counts_at_once(run: Run, tmp_path:
         assert posted(server, "news@example.org").startswith("250")
         [held] = eventually(lambda: json.loads(run("held", "--json")[1]))
         assert (held["list"], held["approved"]) == ("news", None)
-        assert run("held", "dev")[1] == "0 held\n"
+        assert 'there is no list "dev"' in run("held", "dev")[2]
         assert run("approve", held["id"])[1] == f"{held['id']} approved\n"
         eventually(lambda: len([one for one in mail_in(tmp_path / "data") if b"hello all" in one.read_bytes()]) >= 4)
         assert run("held")[1] == "0 held\n"

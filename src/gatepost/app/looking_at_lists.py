@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from gatepost.app.settings.root import Settings
 from gatepost.app.settings.routes import Route
-from gatepost.store.lists_facts import ListError, MailingList, check_address
+from gatepost.store.lists_facts import ListError, MailingList, Member, check_address
 
 Seen = tuple[str, Literal["ok", "warning", "failed"], str]
 """What was looked at, how it is, and the words for it."""
@@ -18,6 +18,7 @@ def look_at_lists(settings: Settings) -> Iterator[Seen]:
     routes = {route.deliver.name or "": route for route in settings.route if route.deliver.by == "list"}
     file = None if settings.data is None else settings.data / "lists.db"
     lists: dict[str, tuple[MailingList, int]] = {}
+    around: list[Seen] = []
     if file is not None and file.exists():
         from gatepost.store.lists_database import ListDatabase  # noqa: PLC0415  whoever has no lists doesn't wait
 
@@ -25,6 +26,7 @@ def look_at_lists(settings: Settings) -> Iterator[Seen]:
             database = ListDatabase(file)
             try:
                 lists = {one.name: (one, database.count(one.name)) for one in database.all()}
+                around += _around(settings, [lists[name][0] for name in routes if name in lists], database.members)
             finally:
                 database.close()
         except ListError as error:
@@ -36,6 +38,26 @@ def look_at_lists(settings: Settings) -> Iterator[Seen]:
         if name not in routes:
             mend = f'match = "{one.address}", deliver = "list {name}"'
             yield "list", "warning", f"{name} has no route, so nobody can write to it; [[route]] {mend}"
+    yield from around
+
+
+def _around(
+    settings: Settings, lists: list[MailingList], members_of: Callable[[str], Iterable[Member]]
+) -> Iterator[Seen]:
+    """Of lists that have a route: who else has their addresses, and members that nothing can be sent to."""
+    from gatepost.app.list_neighbours import lists_beside, people_beside, without_route  # noqa: PLC0415  as above
+
+    for one, other in lists_beside(lists):
+        text = f"{other.address} is the list {other.name}, and one of the addresses of {one.name} too"
+        yield "list", "warning", f"{text}; gatepost list create NAME with another address, gatepost list remove"
+    for one in lists:
+        for text in people_beside(settings, one):
+            yield "list", "warning", f"{text}; give one of them another address"
+        first, count = without_route(settings, one, members_of(one.name))
+        if count:
+            others = f" and {count - 1:,} more members" if count > 1 else ""
+            text = f"{one.name}: no route takes mail for {first}{others}, so posts to them come back"
+            yield "list", "warning", f'{text}; [[route]] match = "*", deliver = "mx" or "relay HOST:PORT"'
 
 
 def _routed(name: str, route: Route, lists: dict[str, tuple[MailingList, int]]) -> Seen:

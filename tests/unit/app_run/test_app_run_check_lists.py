@@ -1,15 +1,18 @@
 """What `gatepost check` says about lists."""
 
+import os
 from pathlib import Path
 
 from gatepost.app.looking_at_lists import look_at_lists
 from gatepost.app.settings.root import Settings
 from gatepost.store.lists_database import ListDatabase
 from gatepost.store.lists_facts import ListOptions
+from gatepost.store.registry import Registry
 
 
 def test_each_list_is_looked_at_once(tmp_path: Path) -> None:
     routes = [{"match": f"{name}@Example.org", "deliver": f"list {name}"} for name in ("news", "dev", "ghost", "moved")]
+    routes.append({"match": "*@example.org", "deliver": "maildir"})
     settings = Settings.in_memory(hostname="mx.test", route=routes).model_copy(update={"data": tmp_path})
     told = [text for _, _, text in look_at_lists(settings)]
     assert len(told) == 4 and not (tmp_path / "lists.db").exists()
@@ -52,3 +55,35 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     settings = Settings.in_memory(hostname="mx.test").model_copy(update={"data": tmp_path})
     [(_, state, text)] = look_at_lists(settings)
     assert state == "failed" and "lists.db" in text
+
+
+def test_who_else_has_an_address_and_whom_nobody_sends_to(tmp_path: Path) -> None:
+    settings = Settings.in_memory(
+        hostname="mx.test",
+        route=[
+            {"match": "news@example.org", "deliver": "list news"},
+            {"match": "news-owner@example.org", "deliver": "list other"},
+            {"match": "*@example.org", "deliver": "maildir"},
+        ],
+        user=[{"name": "News-Request@example.org"}],
+        alias=[{"address": "news@example.org", "to": ["ann@example.org"]}],
+    ).model_copy(update={"data": tmp_path})
+    registry = Registry(tmp_path / "users.db", os.urandom)
+    registry.add("carl@example.org", None, aliases=["news-unsubscribe@example.org"])
+    registry.close()
+    lists = ListDatabase(tmp_path / "lists.db")
+    options = ListOptions(owners=("boss@example.org",))
+    lists.create("news", "news@example.org", options)
+    lists.create("other", "news-owner@example.org", options)
+    people = [("ann@example.org", ""), ("bob@example.net", ""), ("eve@example.net", "")]
+    lists.subscribe_all("news", people, now=1)
+    lists.close()
+    assert [text.partition(";")[0] for _, state, text in look_at_lists(settings) if state == "warning"] == [
+        "news-owner@example.org is the list other, and one of the addresses of news too",
+        "news@example.org is an [[alias]] too, which goes first: the list news gets none of that mail",
+        "news-request@example.org is an address of the user News-Request@example.org too: that mail goes to the list "
+        "news now",
+        "news-unsubscribe@example.org is an address of the user carl@example.org too: that mail goes to the list "
+        "news now",
+        "news: no route takes mail for bob@example.net and 1 more members, so posts to them come back",
+    ]

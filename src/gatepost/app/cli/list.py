@@ -10,10 +10,14 @@ import rich_click as click
 from gatepost.app.cli import list_held, list_members
 from gatepost.app.cli.frame import Frame, pass_frame
 from gatepost.app.cli.list_words import ask_first, known, opened, option_words, with_words, written
+from gatepost.app.cli.outcome import Exit, Failure
 from gatepost.model.written import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gatepost.app.settings import Settings
+    from gatepost.store.lists_facts import ListOptions, MailingList
 
 
 @click.group("list", invoke_without_command=True)
@@ -47,13 +51,18 @@ def command(context: click.Context, as_json: bool) -> None:
 @pass_frame
 def create(frame: Frame, *, name: str, address: str, words: tuple[str, ...], owners: tuple[str, ...]) -> None:
     """Make the list NAME, whose address is ADDRESS. KEY=VALUE as for `set`."""
-    from gatepost.store.lists_facts import ListOptions
+    from gatepost.app.list_neighbours import people_beside
+    from gatepost.store.lists_facts import ListOptions, MailingList
 
     settings = frame.settings()
     options = with_words(ListOptions(owners=owners), words)
     with opened(settings) as lists:
+        _check_people(address, options)
+        _check_beside(MailingList(name, address, options), lists.all())
         made = lists.create(name, address, options)
     click.echo(f"{made.name} made: {made.address}")
+    for text in people_beside(settings, made):
+        click.echo(printable(f"  note:  {text}"))
     if not _has_route(settings, made.name, made.address):
         click.echo(f"  next:  a route in the settings, then gatepost reload:\n{_route(made.name, made.address)}")
 
@@ -98,8 +107,10 @@ def show(frame: Frame, *, name: str, as_json: bool) -> None:
 def set_options(frame: Frame, *, name: str, words: tuple[str, ...]) -> None:
     """Change options of NAME: `post=members`, `owners+=ann@example.org`. `gatepost list show NAME` lists them."""
     with opened(frame.settings()) as lists:
-        before = known(lists, name).options
+        found = known(lists, name)
+        before = found.options
         after = with_words(before, words)
+        _check_people(found.address, after)
         lists.change(name, after)
     was, now = option_words(before), option_words(after)
     changed = [key for key in now if now[key] != was[key]]
@@ -111,6 +122,35 @@ def set_options(frame: Frame, *, name: str, words: tuple[str, ...]) -> None:
 
 for _one in (*list_members.COMMANDS, *list_held.COMMANDS):
     command.add_command(_one)
+
+
+def _check_people(address: str, options: ListOptions) -> None:
+    """Those who look after a list are people, and not the list itself."""
+    from gatepost.lists.addressing import purpose_of
+    from gatepost.store.lists_facts import check_address, check_options, checked_path
+
+    check_options(options)
+    own = check_address(address)
+    for one in (*options.owners, *options.moderators):
+        if purpose_of(own, checked_path(one)) is not None:
+            raise Failure(
+                f"{printable(one)} is the list's own address: its mail would go round in circles",
+                Exit.USAGE,
+                next_step="the address of somebody who looks after the list",
+            )
+
+
+def _check_beside(wanted: MailingList, lists: Sequence[MailingList]) -> None:
+    """A new list takes no address of another's."""
+    from gatepost.app.list_neighbours import lists_beside
+
+    for one, other in lists_beside([*lists, wanted]):
+        if wanted.name in (one.name, other.name):
+            raise Failure(
+                f"{other.address} is one of the addresses of the list {one.name}, so no other list can have it",
+                Exit.USAGE,
+                next_step=f"gatepost list create {wanted.name} with another address",
+            )
 
 
 def _members(count: int) -> str:

@@ -10,7 +10,7 @@ import rich_click as click
 
 from gatepost.app.cli.desk import ask
 from gatepost.app.cli.frame import Frame, pass_frame
-from gatepost.app.cli.list_words import opened
+from gatepost.app.cli.list_words import known, opened
 from gatepost.app.cli.outcome import Exit, Failure
 from gatepost.model.written import printable
 
@@ -26,6 +26,8 @@ def held(frame: Frame, *, name: str | None, as_json: bool) -> None:
     settings = frame.settings()
     found = [entry for entry in _held(frame) if (whose := _list_of(entry)) and name in (None, whose)]
     with opened(settings) as lists:
+        if name is not None and not found:  # of a list that was removed posts may still wait
+            known(lists, name)
         decided = {one.ticket: one.approved for one in lists.decisions()}
     if as_json:
         rows = [{**entry, "list": _list_of(entry), "approved": decided.get(entry["id"].upper())} for entry in found]
