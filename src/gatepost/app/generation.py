@@ -36,6 +36,7 @@ from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
 from gatepost.store.mailboxes import Mailboxes
 from gatepost.store.spool import Spool
+from gatepost.store.users import Offers
 from gatepost.wire.sasl import MECHANISMS
 from gatepost.wire.smtp.profile import BareNewline, Profile
 from gatepost.wire.smtp.states import Protocol
@@ -43,8 +44,7 @@ from gatepost.wire.smtp.states import Protocol
 log = logging.getLogger("gatepost")
 
 NOBODY_IN_THE_CLEAR = (
-    "a plugin decides about logins, or no user's password is kept in the clear; "
-    "gatepost user passwd NAME --keep-plain, then gatepost reload"
+    "a plugin decides about logins, or no user's password is kept in the clear; gatepost user passwd NAME --keep-plain"
 )
 _WITH_CONTENT = PER_RECIPIENT | {OutMessage}
 
@@ -93,6 +93,10 @@ class Generation:
     patience: LoopPatience = field(default_factory=LoopPatience)
     place_for: Callable[[Listener], Place] = field(default=_no_place, repr=False)
     """A place for sessions that begin at none of the listeners."""
+    offered: Offers | None = None
+    """What of logins the users made possible when the places were made."""
+    renew: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Make the places anew, as the users are now."""
     _sessions: int = 0
     _unused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -176,13 +180,19 @@ def make_generation(
             notices.setdefault(notice, []).append(told)
     failures = counting_failures(settings, around)
     generation.place_for = lambda listener: _place(settings, listener, dispatcher, house, around, notices, failures)
-    for listener in settings.listen:
-        if listener.protocol == "pop3":
-            from gatepost.app.pop3 import pop_place  # noqa: PLC0415  whoever has no POP3 doesn't wait; it needs us
 
-            generation.places[listener.name] = pop_place(settings, listener, dispatcher, around, notices, failures)
-            continue
-        generation.places[listener.name] = generation.place_for(listener)
+    def make_places() -> None:
+        generation.offered = getattr(around.users, "offers", None)
+        for listener in settings.listen:
+            if listener.protocol == "pop3":
+                from gatepost.app.pop3 import pop_place  # noqa: PLC0415  whoever has no POP3 doesn't wait; it needs us
+
+                generation.places[listener.name] = pop_place(settings, listener, dispatcher, around, notices, failures)
+                continue
+            generation.places[listener.name] = generation.place_for(listener)
+
+    generation.renew = make_places
+    make_places()
     return generation
 
 

@@ -39,6 +39,7 @@ from gatepost.serving.repeats import Repeats
 from gatepost.serving.tokens import Tokens
 
 if TYPE_CHECKING:
+    from gatepost.app.offering import Offering
     from gatepost.collecting.schedule import Collecting
 
 log = logging.getLogger("gatepost")
@@ -91,6 +92,8 @@ class Worker:
         """How mail leaves; there once the worker has started."""
         self.collecting: Collecting | None = None
         """What fetches mail from elsewhere: in the worker with the first shard, where there are accounts."""
+        self._offering: Offering | None = None
+        """Where users may change while it runs."""
         self._starters = starters or Starters()
         self._patience = LoopPatience()
         self._resolver = resolver(settings)
@@ -147,6 +150,7 @@ class Worker:
             for listener in settings.listen:
                 await self._listen(listener, (sockets or {}).get(listener.name))
             await self._collect()
+            self._follow_users()
         except BaseException:
             await self.stop(0)
             raise
@@ -234,6 +238,14 @@ class Worker:
         else:
             self.collecting.switch(accounts(self.settings))
 
+    def _follow_users(self) -> None:
+        settings = self.settings
+        if self._offering is None and (settings.users.files or (settings.data is not None and settings.has_logins)):
+            from gatepost.app.offering import Offering  # noqa: PLC0415  whoever has no users doesn't wait
+
+            self._offering = Offering(self.stores.users, lambda: self.generation)
+            self._offering.begin()
+
     def _session_ended(self, reception: Connected[Any]) -> None:
         self._sessions.pop(reception).end_session()
         if (say := self.say) is not None:
@@ -277,6 +289,7 @@ class Worker:
         self._counter.limits = _session_limits(self.settings)
         self._retired.append(before)
         self._patience.spawn(self._retire(before))
+        self._follow_users()
         if self.settings.collect or self.collecting:
             self._patience.spawn(self._collect())
 
@@ -305,6 +318,9 @@ class Worker:
         await self.stop_accepting()
         if self.collecting is not None:
             await self.collecting.stop()
+        if self._offering is not None:
+            await self._offering.stop()
+            self._offering = None
         self._all_ended.clear()
         for session in tuple(self._sessions):
             session.go_down()

@@ -1,11 +1,13 @@
 """Users from a file as htpasswd and Dovecot write it: `name:secret`, or `name:secret:uid:gid:gecos:home:shell:extra`.
 
-The file is read whole and looked at again no more than once a second; what a new one says counts at once. One that
-can't be understood changes nothing: the users stay as they were, and the log says which line is why.
+The file is read whole. It is looked at again by `look_again`, which reads in a thread, or, where nobody calls that,
+when somebody is looked for, at most once a second. One that can't be understood changes nothing: the users stay as they
+were, and the log says which line is why.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +20,7 @@ from gatepost.model import AddressError, Path
 from gatepost.store.quota import quota_in
 from gatepost.store.secret_schemes import Secret, SecretError, parse
 from gatepost.store.stand_ins import StandIn, StandIns
-from gatepost.store.users import User, UsersFileError, folded
+from gatepost.store.users import Offers, User, UsersFileError, folded
 
 LOOK_S = 1.0
 """How long a change may go unnoticed."""
@@ -60,6 +62,7 @@ class _Known:
     by_address: Mapping[str, User]
     secret: bytes
     stand_in: StandIn
+    offers: Offers
 
 
 _Seen = tuple[int, int, int]  # mtime in ns, size, inode
@@ -88,6 +91,15 @@ class PasswdFile:
         self._look()
         return self._known.stand_in
 
+    @property
+    def offers(self) -> Offers:
+        return self._known.offers
+
+    async def look_again(self) -> None:
+        """As the first look of a second, so that none of those who ask for a user is the one who reads."""
+        if self._clock() >= self._look_at - LOOK_S / 2 and self._has_changed():
+            await asyncio.to_thread(self._read_again)
+
     def find(self, address: str) -> User | None:
         """The user with this name, with or without its domain."""
         self._look()
@@ -101,25 +113,33 @@ class PasswdFile:
         """Nothing is open."""
 
     def _look(self) -> None:
-        now = self._clock()
-        if now < self._look_at:
-            return
-        self._look_at = now + LOOK_S
+        if self._clock() >= self._look_at and self._has_changed():
+            self._read_again()
+
+    def _has_changed(self) -> bool:
+        """Whether there is a file that wasn't seen yet."""
+        self._look_at = self._clock() + LOOK_S
         try:
             seen = _seen(self._file.stat())
         except OSError as error:
             if self._seen is not None:
                 self._seen = None
                 log.error("the users stay as they were: %s: %s", self._file, error.strerror)
-            return
+            return False
         if seen == self._seen:
-            return
+            return False
         self._seen = seen  # whatever is found: it is told once
+        return True
+
+    def _read_again(self) -> None:
+        seen = self._seen
         try:
-            self._known = self._read()
+            known = self._read()
         except PasswdFileError as error:
             log.error("the users stay as they were: %s", error)
-        else:
+            return
+        if self._seen == seen:  # nobody has read a newer one meanwhile
+            self._known = known
             log.info("%s was read again: %d users", self._file, len(self._known.users))
 
     def _read(self) -> _Known:
@@ -158,7 +178,7 @@ class PasswdFile:
                 stand_ins.count(user.password, secret.cost)
         if mistakes:
             raise PasswdFileError(self._file, "", tuple(sorted(mistakes, key=lambda one: one.line)))
-        return _Known(users, by_address, blake2b(data).digest(), stand_ins.usual())
+        return _Known(users, by_address, blake2b(data).digest(), stand_ins.usual(), Offers.of(users.values()))
 
     def _user(self, text: str) -> tuple[User, Secret | None]:
         """What a line says; its secret is None where the password is locked, as in `name:!:`."""

@@ -16,7 +16,7 @@ import msgspec
 from gatepost.store.passwords import Secrets
 from gatepost.store.shared import open_shared
 from gatepost.store.stand_ins import StandIn
-from gatepost.store.users import User, folded
+from gatepost.store.users import Offers, User, folded
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS user(name TEXT PRIMARY KEY, facts BLOB NOT NULL) WITHOUT ROWID;
@@ -51,7 +51,7 @@ class Registry:
             path.chmod(0o600)
             self._ask("INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)", entropy(32))
             self.secret: bytes = self._ask("SELECT value FROM secret")[0][0]
-            self._counted: tuple[int, int] = (-1, 0)  # the version that was counted, and how many users it has
+            self._counted: tuple[int, StandIn, Offers] | None = None  # with the version that they are of
         except BaseException:
             self._connection.close(True)
             raise
@@ -68,10 +68,15 @@ class Registry:
     @property
     def stand_in(self) -> StandIn:
         """All secrets here are the house's own; raises RegistryError."""
-        [(version,)] = self._ask("PRAGMA data_version")  # which another connection's change makes another
-        if self._counted[0] != version:
-            self._counted = (version, self._ask("SELECT count(*) FROM user")[0][0])
-        return StandIn(self._counted[1])
+        return self._count()[1]
+
+    @property
+    def offers(self) -> Offers:
+        """Raises RegistryError."""
+        return self._count()[2]
+
+    async def look_again(self) -> None:
+        """Each question asks the database."""
 
     def add(
         self,
@@ -130,7 +135,7 @@ class Registry:
         )
 
     def _change(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
-        self._counted = (-1, 0)
+        self._counted = None
         try:
             with self._connection:
                 for sql, values in statements:
@@ -139,6 +144,13 @@ class Registry:
             raise RegistryError("one of these addresses belongs to somebody already") from error
         except apsw.Error as error:
             raise RegistryError(f"the users can't be changed: {error}") from error
+
+    def _count(self) -> tuple[int, StandIn, Offers]:
+        [(version,)] = self._ask("PRAGMA data_version")  # which another connection's change makes another
+        if self._counted is None or self._counted[0] != version:
+            users = self.all()
+            self._counted = (version, StandIn(sum(1 for _ in users)), Offers.of(users))
+        return self._counted
 
     def _ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         try:

@@ -83,6 +83,25 @@ class Users(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """Which logins are possible, as far as that is the users' to say."""
+
+    scram: bool = True
+    """Every user who has a password has SCRAM keys."""
+    proof: bool = False
+    """Some user's password is kept in the clear, which CRAM-MD5 and APOP need."""
+
+    @classmethod
+    def of(cls, users: Iterable[User]) -> Offers:
+        """What these users make possible."""
+        scram, proof = True, False
+        for user in users:
+            scram = scram and bool(user.scram or not user.password)
+            proof = proof or user.plain is not None
+        return cls(scram, proof)
+
+
 class Source(Protocol):
     """Where users are kept."""
 
@@ -98,6 +117,13 @@ class Source(Protocol):
     @property
     def stand_in(self) -> StandIn:
         """The kind of secret that most of these users have."""
+
+    @property
+    def offers(self) -> Offers:
+        """What these users make possible; cheap to ask."""
+
+    async def look_again(self) -> None:
+        """Take in at once what has changed, without stopping the event loop for it."""
 
     def close(self) -> None: ...
 
@@ -118,6 +144,7 @@ class StaticUsers:
                 if self._by_address.setdefault(folded(address), user) is not user:
                     raise ValueError(f"{address} belongs to two users")
         self.stand_in = stand_ins.usual()
+        self.offers = Offers.of(self._users)
         self.secret = blake2b(repr(self._users).encode("utf-8", "surrogatepass")).digest()
 
     def find(self, address: str) -> User | None:
@@ -125,6 +152,9 @@ class StaticUsers:
 
     def all(self) -> Iterable[User]:
         return self._users
+
+    async def look_again(self) -> None:
+        """Nothing changes."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -140,8 +170,19 @@ class Accounts:
         """Where addresses lead; the rules may change while it runs."""
 
     @property
+    def offers(self) -> Offers:
+        """What all of them together make possible."""
+        each = [source.offers for source in self._sources]
+        return Offers(all(one.scram for one in each), any(one.proof for one in each))
+
+    async def look_again(self) -> None:
+        """Take in what has changed in their files."""
+        for source in self._sources:
+            await source.look_again()
+
+    @property
     def can_scram(self) -> bool:
-        return all(user.scram or not user.password for source in self._sources for user in source.all())
+        return self.offers.scram
 
     async def verify(self, name: str, password: str) -> str | None:
         user = self._find(name)
@@ -152,7 +193,7 @@ class Accounts:
 
     @property
     def can_prove(self) -> bool:
-        return any(user.plain is not None for source in self._sources for user in source.all())
+        return self.offers.proof
 
     async def prove(self, name: str, fits: Callable[[str], bool]) -> str | None:
         user = self._find(name)

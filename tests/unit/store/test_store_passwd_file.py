@@ -1,14 +1,16 @@
 """Users from a file: what each line says, what is wrong with it, and a file that changes under a running server."""
 
+import asyncio
 import logging
 import os
+import threading
 
 import argon2
 import pytest
 
-from gatepost.store.passwd_file import PasswdFile, PasswdFileError
+from gatepost.store.passwd_file import LOOK_S, PasswdFile, PasswdFileError
 from gatepost.store.passwords import Passwords
-from gatepost.store.users import Accounts, StaticUsers, User
+from gatepost.store.users import Accounts, Offers, StaticUsers, User
 
 SSHA = "{SSHA}BjB9qhlPP45IXdrRgV6nEwoBH10Hb+N5"  # of "s3cret pass"
 SHA512 = "$6$abcdefgh$JkUs2M4cQMIF3fzb8rSPdrGis9kyxOr8G//eP6mEBQv4DyD/cfcCAqUX6.8VAMaqE9BpPh.U5Cfz9mU/DZcFL1"
@@ -126,6 +128,55 @@ def test_a_change_counts_within_a_second_and_costs_nothing_before(written, clock
     monkeypatch.setattr(source, "_read", None)  # what hasn't changed isn't read
     clock.now += 5
     assert source.find("ann")
+
+
+async def test_a_change_is_read_in_a_thread_and_its_users_count_when_it_is_read(written, clock, monkeypatch):
+    source = written(f"ann:{SSHA}\n")
+    read, readers = source._read, []
+
+    def reading():
+        readers.append(threading.current_thread())
+        return read()
+
+    monkeypatch.setattr(source, "_read", reading)
+    written("bob:{PLAIN}x\n", opens=False)
+    clock.now += LOOK_S / 4
+    await source.look_again()
+    assert not readers
+    clock.now += LOOK_S / 2
+    await source.look_again()
+    assert len(readers) == 1 and readers[0] is not threading.current_thread()
+    assert source.find("bob") and not source.find("ann")
+    assert source.offers == Offers(scram=False, proof=True)
+    clock.now += LOOK_S
+    await source.look_again()
+    assert len(readers) == 1
+
+
+async def test_an_older_reading_that_ends_later_changes_nothing(written, clock, monkeypatch):
+    source = written(f"ann:{SSHA}\n")
+    read, goes_on, is_read = source._read, threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slowly():
+        known = read()
+        loop.call_soon_threadsafe(is_read.set)
+        goes_on.wait(10)
+        return known
+
+    monkeypatch.setattr(source, "_read", slowly)
+    written(f"bob:{SSHA}\n", opens=False)
+    clock.now += 1
+    looking = asyncio.ensure_future(source.look_again())
+    await is_read.wait()
+    assert source.find("ann")  # until it is read
+    monkeypatch.setattr(source, "_read", read)
+    written(f"newest:{SSHA}\n", opens=False)
+    clock.now += 1
+    assert source.find("newest")
+    goes_on.set()
+    await looking
+    assert source.find("newest") and not source.find("bob")
 
 
 def test_a_broken_file_keeps_the_users_and_is_told_once(written, clock, caplog):

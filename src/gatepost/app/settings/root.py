@@ -184,6 +184,11 @@ class Settings(Section):
         return any(one.protocol == "pop3" for one in self.listen)
 
     @property
+    def has_logins(self) -> bool:
+        """Whether anybody may log in anywhere."""
+        return any(one.protocol == "pop3" or one.auth != "off" for one in self.listen)
+
+    @property
     def sends_on(self) -> bool:
         """Whether mail goes on to other servers, and not only into mailboxes."""
         return any(route.deliver.by in ("relay", "lmtp", "mx") for route in self.route)
