@@ -67,9 +67,15 @@ def subscribe(frame: Frame, *, name: str, addresses: tuple[str, ...], file: Path
 def unsubscribe(
     frame: Frame, *, name: str | None, addresses: tuple[str, ...], file: Path | None, token: str | None
 ) -> None:
-    """Take addresses off NAME, all in one step. Nobody is told."""
+    """Take addresses off NAME, all in one step. Nobody is told.
+
+    With --token=TOKEN whom a one-click link was sent to. Exit codes: 0 is off the list now, 65 the token isn't ours,
+    75 try again later.
+    """
     settings = frame.settings()
     if token is not None:
+        if name is not None or file is not None:
+            raise Failure("a token says who", Exit.USAGE, next_step="gatepost list unsubscribe --token=TOKEN")
         with opened(settings) as lists:
             member = None if (id := _member_of(token, lists.secret)) is None else lists.member_by_id(id)
             if id is None:
