@@ -27,6 +27,7 @@ from gatepost.content.values import unfold
 from gatepost.model import Blob, Body, Bytes, Envelope, Recipient, Reply, Ticket
 from gatepost.net import Stream
 from gatepost.net.inner import InnerStream
+from gatepost.serving.house import GateHouse
 from gatepost.serving.limits import SessionCounter, SessionLimits
 from gatepost.serving.place import Disagreement, Place, Refusals
 from gatepost.serving.reception import Reception
@@ -223,6 +224,7 @@ def _place(generation: Generation, collected: Collected, keeping: _Keeping) -> P
         {"name": f"collect {collected.account}", "address": "127.0.0.1:0", "protocol": "smtp"}
     )
     usual = generation.place_for(listener)
+    house = _without_networks(usual.house)
     profile = replace(
         usual.profile,
         message_size=0,  # it was limited before it was fetched
@@ -234,7 +236,8 @@ def _place(generation: Generation, collected: Collected, keeping: _Keeping) -> P
     return replace(
         usual,
         profile=profile,
-        house=_without_networks(usual.house),
+        house=house,
+        dispatcher=usual.dispatcher if house is usual.house else usual.dispatcher.with_house(house),
         spool=cast(Any, keeping),
         counter=SessionCounter(SessionLimits(0, 0)),
         repeats=None,
@@ -248,7 +251,7 @@ def _place(generation: Generation, collected: Collected, keeping: _Keeping) -> P
     )
 
 
-def _without_networks(house: Any) -> Any:
+def _without_networks(house: GateHouse) -> GateHouse:
     """The house, whose routes don't open for a client's address: that is only what another server has written."""
     if not any(gate.networks for gate in house.gates):
         return house

@@ -9,6 +9,8 @@ anybody else; what it refuses nobody can allow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 
 from gatepost.hooks import stages
 from gatepost.hooks.bindings import HOUSE_PRIORITY, Binding
@@ -45,6 +47,12 @@ class Dispatcher:
         for stage in {binding.stage for binding in self.bindings}:
             self.chains[stage] = tuple(binding for binding in self.bindings if binding.stage is stage)
         self._prepared_stages = {binding.stage for binding in self.bindings if binding.prepare is not None}
+
+    def with_house(self, house: House) -> Dispatcher:
+        """The same chain with another house in it."""
+        twin = copy(self)
+        twin._means = replace(self._means, house=house)
+        return twin
 
     async def ask(self, question: Question) -> Outcome:
         """Ask everybody concerned, the house among them. Raises only what ends the session itself."""

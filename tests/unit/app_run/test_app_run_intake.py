@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from gatepost import discard, hangup, on, quarantine, refuse, take, tempfail
 from gatepost.app.intake import HouseIntake
-from gatepost.collecting.ports import Collected, IntakeLater, TakenAs
+from gatepost.collecting.ports import Collected, IntakeLater, NoRoom, TakenAs
 from gatepost.model import Bytes, Path, Peer, Recipient
 from gatepost.plugins.python.loading import load
 from gatepost.serving.house import Gate, OpenTo
@@ -180,7 +180,10 @@ async def test_a_recipient_without_a_route_is_held_for_a_human() -> None:
         assert taken.fate is TakenAs.HELD and "5.7.1" in taken.text
 
 
-@pytest.mark.parametrize("helo", ["", "no name", "[203.0.113.9]", "under_score", "a" * 300])
+@pytest.mark.parametrize(
+    "helo",
+    ["", "no name", "[203.0.113.9]", "under_score", "a" * 300, "a" * 5000, "a\0b", "a\rRCPT TO:<x@y>", "\xfc.example"],
+)
 async def test_a_name_that_is_none_becomes_the_address(helo: str) -> None:
     async with house() as rig:
         assert (await intake(rig).take(mail(helo=helo))).fate is TakenAs.ACCEPTED
@@ -193,6 +196,109 @@ async def test_content_of_any_size_and_shape(size: int) -> None:
         await intake(rig).take(mail(content=content))
         [entry] = await rig.spool.entries()
         assert entry.content.read().endswith(content)
+
+
+SHAPES = {
+    "empty": b"",
+    "one line end": b"\r\n",
+    "no header": b"no header here\r\nmore\r\n",
+    "header only": b"Subject: x\r\n",
+    "no line end": b"Subject: x\r\n\r\nabc",
+    "nul": b"Subject: a\0b\r\n\r\nx\0y\r\n",
+    "long lines": b"Subject: " + b"x" * 5000 + b"\r\n\r\n" + b"a" * 300_000 + b"\r\n",
+    "hidden end": b"Subject: x\r\n\r\n.\r\n.\r\nQUIT\r\n",
+}
+
+
+@pytest.mark.parametrize("content", SHAPES.values(), ids=SHAPES)
+async def test_content_that_is_no_proper_message_comes_as_it_is(content: bytes) -> None:
+    async with house() as rig:
+        assert (await intake(rig).take(mail(content=content))).fate is TakenAs.ACCEPTED
+        [entry] = await rig.spool.entries()
+        head = entry.content.read()[: -len(content) or None]
+        assert entry.content.read().endswith(content) and head.startswith(b"Received: ") and head.endswith(b"+0000\r\n")
+
+
+async def test_an_mbox_line_on_top_is_a_field() -> None:  # attack I7
+    async with house() as rig:
+        await intake(rig).take(mail(content=b"From carl@example.com Sat Jan  1 00:00:00 2026\r\n" + CONTENT))
+        [entry] = await rig.spool.entries()
+        assert b"+0000\r\nX-Mailbox-Line: From carl@example.com Sat" in entry.content.read()
+
+
+TOO_MUCH = {
+    "size": (b"".join(b"X-%d: %s\r\n" % (number, b"y" * 900) for number in range(400)), "header section"),
+    "count": (b"X: y\r\n" * 2000, "header section"),
+    "loop": (b"Received: from a by b with SMTP\r\n" * 150, "too many servers"),
+}
+
+
+@pytest.mark.parametrize(("top", "why"), TOO_MUCH.values(), ids=TOO_MUCH)
+async def test_what_a_limit_refuses_is_held_whole_with_its_memo(top: bytes, why: str) -> None:
+    async with house() as rig:
+        taken = await intake(rig).take(mail(content=top + CONTENT))
+        assert taken.fate is TakenAs.HELD and why in taken.text
+        [entry] = await rig.spool.entries()
+        assert entry.content.read().endswith(top + CONTENT)
+        assert await rig.spool.memos("") == MEMO
+
+
+@pytest.mark.parametrize("stage", ["connect", "hello", "sender", "recipient", "data", "headers", "message"])
+@pytest.mark.parametrize("on_refusal", ["quarantine", "discard"])
+@pytest.mark.parametrize("answer", [tempfail("later"), hangup("go away")], ids=["tempfail", "hangup"])
+async def test_who_is_refused_for_now_for_the_last_time_is_held(stage: str, on_refusal: str, answer: object) -> None:
+    @on(stage)
+    async def later(event):
+        return answer
+
+    async with house(later) as rig:
+        taken = await intake(rig).take(mail(ANN, BOB, on_refusal=on_refusal, is_last=True))
+        assert taken.fate is TakenAs.HELD
+        [entry] = await rig.spool.entries()
+        assert entry.held is not None and entry.held.startswith("refused: 4")
+        assert {one.address for one in entry.envelope.recipients} == {ANN, BOB}
+        assert entry.content.read().endswith(CONTENT)
+        assert await rig.spool.memos("") == MEMO
+
+
+async def test_the_last_time_only_whoever_is_refused_for_now_is_held() -> None:
+    @on("recipient")
+    async def full(event):
+        return tempfail("his mailbox is full") if event.recipient.local == "bob" else None
+
+    async with house(full) as rig:
+        with pytest.raises(IntakeLater):
+            await intake(rig).take(mail(ANN, BOB))
+        assert (await intake(rig).take(mail(ANN, BOB, is_last=True, on_refusal="discard"))).fate is TakenAs.ACCEPTED
+        found = {
+            entry.held is None: [one.address for one in entry.envelope.recipients]
+            for entry in await rig.spool.entries()
+        }
+        assert found == {True: [ANN], False: [BOB]}
+
+
+async def test_an_address_that_another_server_has_written_opens_no_route() -> None:
+    seen: list[str] = []
+
+    @on("message", when={"network": "203.0.113.0/24"})
+    async def there(event):
+        seen.append(str(event.session.peer.address))
+
+    @on("reply")
+    async def said(event):
+        if event.verb == "EHLO":
+            seen.extend(word for word in ("XCLIENT", "XFORWARD", "AUTH", "STARTTLS") if word in event.reply.text)
+
+    gates = [Gate("*@example.org", OpenTo.ANYONE), Gate("*", networks=(ip_network("203.0.113.0/24"),))]
+    async with house(there, said, gates=gates) as rig:
+        taken = await intake(rig).take(mail(ANN, "far@elsewhere.example"))
+        assert taken.fate is TakenAs.ACCEPTED
+        found = {entry.held: [one.address for one in entry.envelope.recipients] for entry in await rig.spool.entries()}
+        assert found.pop(None) == [ANN]
+        [(why, whom)] = found.items()
+        assert whom == ["far@elsewhere.example"] and why is not None and "5.7.1 we do not relay" in why
+        assert seen == ["203.0.113.9"]
+        assert rig.generation.places["smtp"].house.gates[1].networks  # others' sessions go on as they did
 
 
 async def test_a_null_sender_and_one_beyond_ascii() -> None:
@@ -213,8 +319,29 @@ async def test_a_full_disk_is_for_later() -> None:
             async def commit(self, *_, **__):
                 raise SpoolFull("no room")
 
-        with pytest.raises(IntakeLater):
-            await HouseIntake(lambda: rig.generation, Full()).take(mail())  # type: ignore[arg-type]
+        with pytest.raises(NoRoom, match="no room"):
+            await HouseIntake(lambda: rig.generation, Full()).take(mail(is_last=True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+async def test_a_disk_without_room_is_never_the_messages_fault(is_last: bool) -> None:
+    @on("sender")
+    async def no_room(event):
+        return tempfail(452, "4.3.1", "no room")
+
+    async with house(no_room) as rig:
+        with pytest.raises(NoRoom):
+            await intake(rig).take(mail(is_last=is_last))
+        assert await rig.spool.entries() == []
+
+
+async def test_what_was_said_of_a_message_counts_however_the_session_ends() -> None:
+    @on("command")
+    async def no_goodbye(event):
+        return hangup("go away") if event.line == "QUIT" else None
+
+    async with house(no_goodbye) as rig:
+        assert (await intake(rig).take(mail())).fate is TakenAs.ACCEPTED
 
 
 async def test_who_is_interrupted_leaves_no_session_behind() -> None:

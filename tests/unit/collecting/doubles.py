@@ -10,6 +10,7 @@ from gatepost.collecting.ports import (
     Found,
     IntakeLater,
     Login,
+    NoRoom,
     Refused,
     RemoteError,
     Taken,
@@ -152,6 +153,8 @@ class Home:
         self.contents: list[bytes] = []
         self.later: set[bytes] = set()
         self.fate = TakenAs.ACCEPTED
+        self.room = 1
+        self.asked = 0
         self._count = 0
 
     def house(self) -> House:
@@ -164,8 +167,11 @@ class Home:
     async def take(self, collected: Collected) -> Taken:
         steps = self.maildrop.steps
         steps.step("take")
+        self.asked += 1
         content = b"".join(collected.content.chunks())
-        if content in self.later:
+        if not self.room:
+            raise NoRoom("no room")
+        if content in self.later and not collected.is_last:
             raise IntakeLater("451 4.7.1 come back later")
         ticket = Ticket(TOKEN, 1000 + len(self.taken))
         envelope = Envelope(collected.sender, collected.recipients)

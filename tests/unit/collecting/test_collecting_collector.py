@@ -1,6 +1,7 @@
 """One run after the other over a maildrop in memory: what is fetched, kept, deleted, told, and what a death costs."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -286,3 +287,111 @@ async def test_what_couldnt_be_read_this_time_is_still_known(top):
     assert (await run(home)).failed == 1
     home.maildrop.refused = set()
     assert (await run(home)).taken == 0
+
+
+@pytest.mark.parametrize(("uidl", "top"), KINDS)
+async def test_one_that_is_refused_for_now_for_ever_is_tried_ever_more_seldom_and_then_held(uidl, top):
+    home = Home(drop(TWO, uidl=uidl, top=top))
+    home.later = {TWO}
+    tries: list[float] = []
+    while not home.taken and len(tries) < 100:
+        before = home.asked
+        report = await run(home)
+        if home.asked > before:
+            tries.append(home.time - NOW)
+        assert report.later + report.taken == 1
+        home.time += 300
+    assert tries[:5] == [0, 300, 600, 1200, 2400]
+    assert 5 * DAY <= tries[-1] < 5 * DAY + 4 * 3600 + 600
+    assert max(after - one for one, after in pairwise(tries)) <= 4 * 3600 + 300
+    assert [one.is_last for one in home.taken] == [True]
+    assert (await run(home)).left == 1
+
+
+async def test_one_that_is_refused_for_now_may_wait_for_ever():
+    home = Home(drop(ONE))
+    home.later = {ONE}
+    for _ in range(3):
+        assert (await run(home, expire_s=None)).later == 1
+        home.time += 400 * DAY
+
+
+@pytest.mark.parametrize(("uidl", "top"), KINDS)
+async def test_those_that_are_refused_for_now_keep_nobody_from_being_fetched(uidl, top):
+    stuck = [message(f"stuck {number}") for number in range(30)]
+    home = Home(drop(*stuck, uidl=uidl, top=top))
+    home.later = set(stuck)
+    home.maildrop.add(ONE)
+    for _ in range(4 if uidl or top else 40):  # where only contents tell, those in front are fetched first
+        await run(home)
+        home.time += 300
+    assert home.contents == [ONE]
+
+
+async def test_no_room_says_nothing_about_a_message():
+    home = Home(drop(ONE, TWO))
+    home.room = 0
+    report = await run(home)
+    assert (report.trouble, report.text, report.later) == (Trouble.TEMPORARY, "no room", 0)
+    assert await home.memos("collect/") == {}
+    assert home.maildrop.retrieved == [ONE]
+
+
+@pytest.mark.parametrize("keep_s", [0.0, DAY])
+async def test_a_uidl_that_is_used_again_for_one_of_the_same_size_is_a_new_message(keep_s):
+    assert len(ONE) == len(TWO)
+    home = Home(Maildrop([("1", ONE)]))
+    await run(home, keep_s=keep_s)
+    home.time += DAY
+    await run(home, keep_s=keep_s)
+    home.maildrop.messages = [("1", TWO)]
+    assert (await run(home, keep_s=keep_s)).taken == 1
+    assert home.contents == [ONE, TWO]
+
+
+async def test_a_server_that_deletes_nothing_is_looked_at_once_more_and_believed():
+    home = Home(drop(ONE, keeps_all=True))
+    for _ in range(5):
+        await run(home, keep_s=0.0)
+    assert home.maildrop.retrieved == [ONE, ONE]
+    assert home.contents == [ONE]
+
+
+async def test_many_headers_that_change_at_once_make_no_new_messages():
+    contents = [message(str(number)) for number in range(12)]
+    home = Home(drop(*contents, uidl=False))
+    await run(home)
+    home.maildrop.messages = [(uid, b"Status: RO\r\n" + content) for uid, content in home.maildrop.messages]
+    home.maildrop.refused = {home.maildrop.contents[0]}
+    for _ in range(3):
+        await run(home, most=4)
+    home.maildrop.refused = set()
+    for _ in range(4):
+        assert (await run(home, most=4)).taken == 0
+    assert home.contents == contents
+
+
+@pytest.mark.parametrize("before", KINDS)
+@pytest.mark.parametrize("after", KINDS)
+async def test_a_server_that_learns_or_forgets_a_command_gives_each_message_once(before, after):
+    home = Home(drop(ONE, TWO, ONE))
+    for uidl, top in (before, after, before, after):
+        home.maildrop.uidl, home.maildrop.top = uidl, top
+        for _ in range(2):
+            await run(home)
+    assert home.contents == [ONE, TWO, ONE]
+    home.time += 8 * DAY
+    await run(home)
+    await run(home)
+    assert home.maildrop.contents == []
+    assert [name for name in await home.memos("collect/") if not name.endswith("/run")] == []
+
+
+async def test_what_was_wrong_with_single_messages_is_in_the_report():
+    contents = [message(str(number)) for number in range(13)]
+    home = Home(drop(message("large" * 1000), *contents, refused=set(contents)))
+    report = await run(home, size_limit=2000)
+    assert (report.too_large, report.failed, len(report.told)) == (1, 13, 10)
+    assert report.told[0].startswith("message 1 has 10079 octets")
+    assert report.told[1] == "message 2: the server won't give it: no such message"
+    assert type(report).read(report.as_json()) == report
