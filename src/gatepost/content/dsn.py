@@ -103,7 +103,7 @@ _SUBJECTS = {
     Action.DELAYED: "Delayed: your message has not been delivered yet",
     Action.DELIVERED: "Delivered: your message has arrived",
     Action.RELAYED: "Relayed: your message was passed on",
-    Action.EXPANDED: "Delivered: your message went to a list",
+    Action.EXPANDED: "Delivered: your message was sent on to several recipients",
 }
 _OPENINGS = {
     Action.FAILED: "Your message could not be delivered to the recipients below, and no further attempt will be made.",
@@ -111,7 +111,7 @@ _OPENINGS = {
     "further attempts will be made.",
     Action.DELIVERED: "Your message was delivered to the recipients below.",
     Action.RELAYED: "Your message was passed on for the recipients below, to servers that send no notice of delivery.",
-    Action.EXPANDED: "Your message was delivered to the lists below and sent on to their members.",
+    Action.EXPANDED: "The addresses below stand for several recipients, and your message was sent on to them.",
 }
 _ADVICE = (
     (("5.1.1", "5.1.10", "5.1.2", "5.1.3"), "Check the address for mistakes and send the message again."),

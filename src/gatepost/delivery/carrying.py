@@ -19,7 +19,7 @@ from gatepost.delivery.ports import Copies, Lists, MailboxFull, Maildrop, NoMail
 from gatepost.delivery.route import Action, Discard, Hop, Lmtp, Maildir, Mx, Relay, Routes, ToList
 from gatepost.delivery.settlement import Arrival, Result
 from gatepost.delivery.suspension import AGAIN_S, suspended
-from gatepost.model import Recipient, Reply
+from gatepost.model import Path, Recipient, Reply
 from gatepost.store import Entry, Fate
 from gatepost.wire.smtp.client_events import Outcome, Phase
 
@@ -67,6 +67,11 @@ class Carrier:
         routes, sender, user = self._routes(), entry.envelope.sender, entry.authenticated
         found = (routes.find(recipient.path, sender, user) for recipient in entry.envelope.recipients)
         return any(route is not None and isinstance(route.action, ToList) for route in found)
+
+    def rests(self, entry: Entry, address: Path) -> bool:
+        """Whether mail of an entry's sender for an address goes into a maildrop."""
+        route = self._routes().find(address, entry.envelope.sender, entry.authenticated)
+        return route is not None and isinstance(route.action, Maildir)
 
     async def attempt(self, entry: Entry) -> list[Result]:
         """What came of every recipient still waiting. Doesn't raise, but for cancellation."""

@@ -157,6 +157,15 @@ class Policy:
         kinds = [[_success(one, now) for one in wanted if one.is_relayed is is_relayed] for is_relayed in (False, True)]
         return [self._report(entry, outcomes, now) for outcomes in kinds if outcomes]
 
+    def expanded(self, entry: Entry, recipients: Sequence[Recipient], now: float) -> list[Deposit]:
+        """The report that mail for these recipients went on to several, where the sender asked for it and may be told;
+        failures may still follow (rfc3464#2.3.3).
+        """
+        wanted = [one for one in recipients if one.parameters and wants(one, Occasion.SUCCESS)]
+        if not wanted or self.decide(entry) is not Answer.REPORT:
+            return []
+        return [self._report(entry, [dsn.Outcome(one, dsn.Action.EXPANDED, "2.0.0") for one in wanted], now)]
+
     def held_copy(self, entry: Entry, failures: Sequence[Failure], reason: str) -> Deposit:
         """The message for those who failed, held on its own, where others are still waiting for theirs."""
         recipients = tuple(failure.recipient for failure in failures)

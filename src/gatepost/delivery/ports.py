@@ -68,6 +68,9 @@ class Aliases(Protocol):
     async def targets(self, address: Path) -> Sequence[Path] | None:
         """Whose mail an address's is in the end, each once; None if it is no alias."""
 
+    async def person(self, address: Path) -> str:
+        """What two addresses have in common whose mail comes to rest in one maildrop; nothing else has it."""
+
 
 class Observer(Protocol):
     """Who is told what became of mail, after it is durable that it did. Must not raise, and must not take long.

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 from gatepost.delivery.carrying import BUG, Carrier, Followed
@@ -205,7 +206,7 @@ class Runner:
             if due and self._submission is not None and settlement is None:
                 entry, settlement = await self._ask(self._submission, due, entry)
             if goes_on is not None and settlement is None:
-                settlement = goes_on.settled(entry, self._clock())
+                settlement = goes_on.settled(entry, self._clock(), self._policy)
             else:
                 goes_on = None
             results = [] if settlement is not None else looped(entry) or await self._carrier.attempt(entry)
@@ -229,7 +230,7 @@ class Runner:
     async def _expand(self, entry: Entry, aliases: Aliases) -> tuple[Expansion | None, Settlement | None]:
         """Who of an entry's recipients are aliases, if any; or what it comes to where that can't be known now."""
         try:
-            return await expansion(entry, aliases), None
+            return await expansion(entry, aliases, partial(self._carrier.rests, entry)), None
         except Exception:
             log.exception("finding out where %s goes has failed inside; it waits", entry.id)
             later = [Result(recipient, Fate.LATER, BUG, is_ours=True) for recipient in entry.envelope.recipients]

@@ -8,20 +8,21 @@ from pathlib import Path as File
 import pytest
 
 from gatepost import on
-from gatepost.delivery import Limits, Maildir
+from gatepost.delivery import Discard, Limits, Maildir
 from gatepost.delivery.expanding import ALIASED, Expansion
 from gatepost.delivery.ports import MailboxFull
-from gatepost.model import Bytes, Path, Recipient
-from gatepost.store import SpoolFailure
+from gatepost.model import Bytes, Envelope, Path, Recipient, Ticket
+from gatepost.store import Deposit, SpoolFailure
 from gatepost.store.embedded import open_shard
 from gatepost.store.files import RealFiles
-from unit.delivery.test_delivery_runner import House, running
+from unit.delivery.test_delivery_runner import TOKEN, House, running
 from unit.delivery.test_delivery_submission import gone, house_with, is_held, kept
 
 TARGETS = {
     "info@own.example": ("ann@own.example", "bob@far.example"),
     "all@own.example": ("Ann@own.example", "cat@own.example"),
     "ann@own.example": ("ann@own.example", "copy@far.example"),
+    "boss@own.example": ("cat@own.example",),
 }
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 
@@ -37,6 +38,9 @@ class Aliases:
             raise self.error
         found = TARGETS.get(address.address)
         return None if found is None else tuple(map(Path.parse, found))
+
+    async def person(self, address: Path) -> str:
+        return address.address.lower().replace("anne@", "ann@")
 
 
 def made(*hooks, **how) -> House:
@@ -132,13 +136,133 @@ async def test_what_the_sender_wants_to_hear_goes_on_with_the_address_he_wrote_t
         [entry] = await kept(house, 1, lambda entry: entry.attempts)
         assert ALIASED not in entry.facts
     asked = Recipient(Path.parse("info@own.example"), {"NOTIFY": "SUCCESS"})
-    settled = Expansion({asked: (Path.parse("ann@own.example"),)}).settled(
-        replace(entry, envelope=replace(entry.envelope, recipients=(asked,))), 5.0
+    ann = Path.parse("ann@own.example")
+    settled = Expansion({asked: (ann,)}, {ann: "ann"}).settled(
+        replace(entry, envelope=replace(entry.envelope, recipients=(asked,))), 5.0, house.policy
     )
     [deposit] = settled.deposits
     [target] = deposit.envelope.recipients
     assert target.parameters == {"NOTIFY": "SUCCESS", "ORCPT": "rfc822;info@own.example"}
     assert settled.next_attempt is None
+
+
+async def accepted(house: House, *recipients: Recipient, sender: str = "a@own.example") -> None:
+    envelope = Envelope(Path.parse(sender), recipients)
+    await house.spool.commit([Deposit(Ticket(TOKEN, 1), envelope, Bytes(BODY), house.now)])
+
+
+def asking(address: str, notify: str, **more: str) -> Recipient:
+    return Recipient(Path.parse(address), {"NOTIFY": notify, **more})
+
+
+async def waiting(house: House, number: int) -> dict[str, dict[str, str]]:
+    """What is known of each recipient whose mail can't be delivered."""
+    entries = await kept(house, number, lambda entry: entry.attempts)
+    return {one.address: dict(one.parameters) for entry in entries for one in entry.envelope.recipients}
+
+
+@pytest.mark.parametrize(
+    ("notify", "left"),
+    [("SUCCESS", "NEVER"), ("success,FAILURE,DELAY", "FAILURE,DELAY"), ("FAILURE", "FAILURE"), ("NEVER", "NEVER")],
+)
+async def test_of_several_a_sender_hears_that_it_went_on_and_of_failures(notify: str, left: str) -> None:
+    house = made()
+    house.drop.error = OSError("the disk is full")
+    async with running(house):
+        await accepted(house, asking("info@own.example", notify))
+        is_told = "success" in notify.lower()
+        known = await waiting(house, 1 + is_told)
+    orcpt = {"NOTIFY": left, "ORCPT": "rfc822;info@own.example"}
+    assert known.pop("ann@own.example") == orcpt and known.pop("bob@far.example") == orcpt
+    assert known == ({"a@own.example": {}} if is_told else {})
+    reports = [deposit.content.read() for _, deposit in house.told.wrote]
+    assert len(reports) == is_told
+    for report in reports:
+        assert b"\r\nFinal-Recipient: rfc822; info@own.example\r\nAction: expanded\r\nStatus: 2.0.0\r\n" in report
+        assert b"ann@own.example" not in report and b"bob@far.example" not in report
+
+
+async def test_of_one_he_hears_what_he_has_asked_for() -> None:
+    house = made()
+    async with running(house):
+        await accepted(house, asking("boss@own.example", "SUCCESS", ORCPT="rfc822;chief@far.example"))
+        await kept(house, 0)
+    [(_, deposit)] = house.told.wrote
+    report = deposit.content.read()
+    assert b"\r\nOriginal-Recipient: rfc822; chief@far.example\r\n" in report
+    assert b"\r\nAction: delivered\r\n" in report
+
+
+async def test_of_one_who_has_it_anyway_he_hears_that_it_went_on() -> None:
+    house = made()
+    async with running(house):
+        await accepted(house, asking("boss@own.example", "SUCCESS"), Recipient(Path.parse("cat@own.example")))
+        await kept(house, 0)
+    assert [address for _, address, _ in house.drop.copies] == ["cat@own.example", "a@own.example"]
+    assert b"\r\nAction: expanded\r\n" in house.told.wrote[0][1].content.read()
+
+
+@pytest.mark.parametrize("sender", ["a@far.example", ""])
+async def test_a_stranger_hears_nothing_of_it(sender: str) -> None:
+    house = made()
+    async with running(house):
+        await accepted(house, asking("info@own.example", "SUCCESS"), sender=sender)
+        await gone(house)
+    assert house.told.wrote == [] and len(house.drop.copies) == 2
+
+
+async def test_what_loops_fails_and_says_nothing_of_a_success() -> None:
+    house = made()
+    async with running(house):
+        envelope = Envelope(Path.parse("a@own.example"), (asking("info@own.example", "SUCCESS,FAILURE"),))
+        await house.spool.commit([Deposit(Ticket(TOKEN, 1), envelope, Bytes(to("info@own.example")), house.now)])
+        await kept(house, 0)
+    [(_, deposit)] = house.told.wrote
+    assert b"\r\nAction: failed\r\nStatus: 5.4.6\r\n" in deposit.content.read()
+
+
+async def test_a_maildrop_gets_one_copy_by_whichever_address() -> None:
+    house = made()
+    async with running(house):
+        await house.accept("anne@own.example", "info@own.example", "all@own.example")
+        await gone(house)
+    assert sorted(address for _, address, _ in house.drop.copies) == [
+        "anne@own.example",
+        "bob@far.example",
+        "cat@own.example",
+    ]
+
+
+async def test_two_addresses_elsewhere_are_two_people() -> None:
+    house = made()
+    house.routes[:] = []
+    house.route("anne@own.example", Discard())
+    house.route("*", Maildir())
+    async with running(house):
+        await house.accept("anne@own.example", "info@own.example")
+        assert sorted(await gone(house)) == ["ann@own.example", "bob@far.example"]
+
+
+async def test_who_waits_may_become_an_alias_and_his_entries_are_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = made()
+    house.drop.error = OSError("the disk is full")
+    async with running(house):
+        await house.accept("info@own.example", "dora@own.example")
+        first = await kept(house, 2, lambda entry: entry.attempts)
+        monkeypatch.setitem(TARGETS, "dora@own.example", ("emil@own.example",))
+        house.now += 10_000
+        house.runner.wake()
+        second = await kept(house, 2, lambda entry: entry.attempts and ALIASED in entry.facts)
+        house.drop.error = None
+        house.now += 10_000
+        house.runner.wake()
+        await gone(house)
+    assert len({entry.id for entry in (*first, *second)}) == 3
+    assert sorted(address for _, address, _ in house.drop.copies) == [
+        "ann@own.example",
+        "bob@far.example",
+        "emil@own.example",
+    ]
 
 
 async def test_where_nobody_can_be_found_it_waits() -> None:

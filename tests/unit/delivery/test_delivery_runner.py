@@ -88,7 +88,7 @@ class House:
         self.told = Told()
         self.routes: list[Route] = []
         self._tickets = count(1)
-        policy = Policy(
+        self.policy = policy = Policy(
             "mx.example",
             Path.parse("postmaster@mx.example"),
             lambda path: path.domain == "own.example",
