@@ -154,6 +154,14 @@ def test_members_come_from_arguments_files_and_standard_input(run: Run, tmp_path
     assert len(run("members", "news")[1].splitlines()) == 3
 
 
+def test_several_values_come_and_go_one_by_one(run: Run) -> None:
+    run("create", "news", "news@example.org", "--owner", "olga@bücher.example", "--owner", "ann@example.org")
+    assert run("set", "news", "owners-=OLGA@bücher.example", "owners+=bob@example.org")[1] == (
+        "owners = ann@example.org, bob@example.org\n"
+    )
+    assert run("set", "news", "owners-=nobody@example.org")[1] == "nothing has changed\n"
+
+
 def test_a_file_with_a_wrong_line_changes_nothing_and_every_wrong_line_is_told(run: Run) -> None:
     run("create", "news", "news@example.org")
     code, _, err = run("subscribe", "news", "--file", "-", said="ann@example.org\nno address\n\nb@\n")

@@ -33,7 +33,7 @@ from gatepost.store.lists_facts import (
     UnknownList,
     check_address,
     check_name,
-    check_options,
+    checked_options,
     checked_path,
 )
 from gatepost.store.shared import open_shared
@@ -123,14 +123,13 @@ class ListDatabase:
 
     def create(self, name: str, address: str, options: ListOptions) -> MailingList:
         """A new list; Taken if there is one of that name or address."""
-        made = MailingList(check_name(name), check_address(address).address, options)
-        check_options(options)
+        made = MailingList(check_name(name), check_address(address).address, checked_options(options))
         with self._change():
             if self.find(name) is not None:
                 raise Taken(f'there is a list "{name}" already: gatepost list show {name}')
             if (there := self.at(address)) is not None:
                 raise Taken(f'{address} is the address of the list "{there.name}" already')
-            key, facts = folded(made.address), _encode(options)
+            key, facts = folded(made.address), _encode(made.options)
             self._run("INSERT INTO list VALUES (?, ?, ?, ?)", name, key, made.address, facts)
         return made
 
@@ -151,7 +150,7 @@ class ListDatabase:
 
     def change(self, name: str, options: ListOptions) -> None:
         """Other options; UnknownList."""
-        check_options(options)
+        options = checked_options(options)
         with self._change():
             self._known(name)
             self._run("UPDATE list SET options = ? WHERE name = ?", _encode(options), name)

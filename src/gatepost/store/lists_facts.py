@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal, get_args
 
 from gatepost.model import AddressError, Path
+from gatepost.model.path import parse_domain
 
 Post = Literal["open", "members", "moderated", "announce"]
 Strangers = Literal["refuse", "hold"]
@@ -19,6 +20,8 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 _LONGEST_LOCAL = 26
 """What leaves room for `-approve+TICKET-SIGNATURE` within the 64 octets of a local part (rfc5321#4.5.3.1.1)."""
 _LONGEST_TEXT = 200
+_LONGEST_URL = 500  # what a line of a header leaves room for
+_AFTER_GLOBS = re.compile(r"[^*?.][^*?]*\Z")
 _LARGEST = 1 << 63
 _MOST = 1000
 
@@ -183,6 +186,39 @@ def checked_path(address: str) -> Path:
     return path
 
 
+def checked_options(options: ListOptions) -> ListOptions:
+    """The options as they are kept, every address spelled as it is in a message; ListError that names the first that
+    can't work.
+    """
+    check_options(options)
+    return replace(
+        options,
+        owners=tuple(spelled("owners", one) for one in options.owners),
+        moderators=tuple(spelled("moderators", one) for one in options.moderators),
+        posters=tuple(spelled("posters", one) for one in options.posters),
+        reply_to=spelled("reply_to", options.reply_to),
+    )
+
+
+def spelled(field: str, value: str) -> str:
+    """One address or pattern of an option, its domain as A-labels (rfc5890#2.3.2.1); what is neither as it is."""
+    if field == "posters":
+        local, at, domain = value.rpartition("@")
+        fixed = _AFTER_GLOBS.search(domain)
+        if not at or domain.isascii() or fixed is None:
+            return value
+        try:
+            return f"{local}@{domain[: fixed.start()]}{parse_domain(fixed[0])}"
+        except AddressError:
+            return value
+    if field not in ("owners", "moderators", "reply_to") or value in ("sender", "list"):
+        return value
+    try:
+        return Path.parse(value).address
+    except AddressError:
+        return value
+
+
 def check_options(options: ListOptions) -> None:
     """Whether every option has a value that works; ListError that names the first that hasn't."""
     for field, allowed in (
@@ -206,6 +242,8 @@ def check_options(options: ListOptions) -> None:
     url = options.unsubscribe_url
     if url and not (url.startswith("https://") and "{token}" in url and url.isascii() and url.isprintable()):
         raise ListError("unsubscribe_url is an https address with {token} in it")  # rfc8058#3.1
+    if len(url) > _LONGEST_URL:
+        raise ListError(f"unsubscribe_url has at most {_LONGEST_URL} characters")
     if url and (" " in url or "<" in url or ">" in url):
         raise ListError("unsubscribe_url has no blanks and no angle brackets in it")
     for field in ("description", "subject_prefix"):

@@ -292,6 +292,20 @@ def test_parts_that_cannot_be_told_apart_are_refused_where_parts_count():
     assert said(judge(news(), given)) == "allowed"
 
 
+@pytest.mark.parametrize("written", ["Ann@BÜCHER.example", "ann@xn--bcher-kva.EXAMPLE", "ANN@XN--BCHER-KVA.example"])
+async def test_who_may_post_is_known_however_the_domain_is_spelled(written):
+    store = open_lists(None)
+    try:
+        for number, options in enumerate([{"owners": ("ann@bücher.example",)}, {"posters": ("*@bücher.example",)}]):
+            there = await store.create(f"n{number}", f"n{number}@example.org", ListOptions(post="announce", **options))
+            content = Bytes(f"From: {written}\r\n\r\nhi\r\n".encode())
+            assert await examine(store, there, content, sender=Path.parse("x@example.org")) == Allowed()
+            other = Bytes(content.read().replace(b"From: ", b"From: x."))
+            assert (await examine(store, there, other, sender=Path.parse("x@example.org")) == Allowed()) is bool(number)
+    finally:
+        await store.close()
+
+
 async def test_a_post_is_read_and_its_authors_looked_up():
     store = open_lists(None)
     try:

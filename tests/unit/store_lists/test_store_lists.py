@@ -310,3 +310,22 @@ async def test_a_question_is_open_as_long_as_it_was_said_and_forgotten_a_day_lat
     assert await lists.asked_since("ann@example.org", -1.0) == 1  # the short one is forgotten
     assert await lists.answer(short, 5.0) is None
     assert await lists.answer(first, later) is not None
+
+
+async def test_addresses_in_options_are_kept_as_messages_spell_them(lists: ListStore):
+    options = ListOptions(
+        owners=("Olga@Bücher.example",),
+        moderators=("mo@bücher.example", "max@example.org"),
+        posters=("*@*.bücher.example", "press*@Bücher.example", "*@example.org", "*"),
+        reply_to="büro@bücher.example",
+    )
+    await lists.change("news", options)
+    made = await lists.create("dev", "dev@example.org", options)
+    for one in (await lists.find("news"), made, await lists.find("dev")):
+        assert one is not None
+        assert one.options == ListOptions(
+            owners=("Olga@xn--bcher-kva.example",),
+            moderators=("mo@xn--bcher-kva.example", "max@example.org"),
+            posters=("*@*.xn--bcher-kva.example", "press*@xn--bcher-kva.example", "*@example.org", "*"),
+            reply_to="büro@xn--bcher-kva.example",
+        )

@@ -85,6 +85,9 @@ def written(value: Any) -> str:
 
 def with_words(options: ListOptions, words: Sequence[str]) -> ListOptions:
     """The options with `key=value` words; `key+=value` and `key-=value` change what is several. Failure."""
+    from gatepost.store.lists_facts import spelled
+    from gatepost.store.users import folded
+
     before = option_words(options)
     for word, name, sign, text in _split(words, before):
         now = option_words(options)[name]
@@ -95,7 +98,8 @@ def with_words(options: ListOptions, words: Sequence[str]) -> ListOptions:
         if sign == "+":
             value = tuple(dict.fromkeys((*now, *value)))
         elif sign == "-":
-            value = tuple(one for one in now if one not in value)
+            gone = {folded(spelled(name, one)) for one in value}
+            value = tuple(one for one in now if folded(one) not in gone)
         options = replace(options, **{field: value})
     return options
 
