@@ -56,7 +56,7 @@ def _around(
         first, count = without_route(settings, one, members_of(one.name))
         if count:
             others = f" and {count - 1:,} more members" if count > 1 else ""
-            text = f"{one.name}: no route takes mail for {first}{others}, so posts to them come back"
+            text = f"{one.name}: no route takes mail for {first}{others}, so their posts wait in the queue, and then come back"
             yield "list", "warning", f'{text}; [[route]] match = "*", deliver = "mx" or "relay HOST:PORT"'
 
 

@@ -64,12 +64,14 @@ def is_program(path: Path) -> bool:
     return base in _PROGRAMS or local.startswith(_BEGINS) or base.endswith(_ENDS)
 
 
-async def may_write(context: Context, mailing_list: MailingList, to: Path) -> bool:
-    """Whether one more mail to this address is within bounds; nothing is noted."""
+async def may_write(context: Context, mailing_list: MailingList, to: Path) -> int:
+    """How many more mails to this address are within bounds, this one among them; 0: it isn't sent. Nothing is
+    noted.
+    """
     since = context.now() - WITHIN_S
-    if await context.store.asked_since(to.address, since) >= PER_ADDRESS:
-        return False
-    return await context.store.asked_since(mailing_list.address, since) < PER_LIST
+    if (left := PER_ADDRESS - await context.store.asked_since(to.address, since)) <= 0:
+        return 0
+    return left if await context.store.asked_since(mailing_list.address, since) < PER_LIST else 0
 
 
 async def count(context: Context, mailing_list: MailingList, to: Path, *, is_asked: bool = False) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gatepost.content.headers import Section, read_section
 from gatepost.content.plain_text import first_text
@@ -169,6 +169,14 @@ def help_text(mailing_list: MailingList, to: Path, *, opening: str = "") -> Lett
 def told(mailing_list: MailingList, to: Path, subject: str, *paragraphs: str) -> Letter:
     """A short answer."""
     return Letter((to,), f"{mailing_list.name}: {subject}", _paragraphs(*paragraphs, _signature(mailing_list)))
+
+
+def last_of_an_hour(letter: Letter) -> Letter:
+    """The same letter, which says that the next request hears nothing."""
+    body, dashes, signature = letter.text.partition("\n\n-- \n")
+    hint = _paragraphs("This was the last answer for now: for an hour nothing more is answered.").rstrip("\n")
+    text = f"{body}\n\n{hint}{dashes}{signature}" if dashes else f"{body}\n{hint}\n"
+    return replace(letter, text=text)
 
 
 def who(mailing_list: MailingList, to: Path, members: Sequence[Member], in_all: int) -> Letter:

@@ -271,19 +271,20 @@ class _Desk:
 
     async def _ask(self, action: str, wish: str) -> list[Deposit]:
         """A question to the author's address, if he hasn't had too many."""
-        if not await answering.may_write(self.context, self.mailing_list, self.author):
+        if not (left := await answering.may_write(self.context, self.mailing_list, self.author)):
             return []
         now = self.context.now()
         token = await self.context.store.ask(self.mailing_list.name, self.author.address, action, now, CONFIRM_S)
         await answering.count(self.context, self.mailing_list, self.author, is_asked=True)
-        return [self._deposit(mails.confirmation(self.mailing_list, self.author, wish, token, now + CONFIRM_S))]
+        question = mails.confirmation(self.mailing_list, self.author, wish, token, now + CONFIRM_S)
+        return [self._deposit(mails.last_of_an_hour(question) if left == 1 else question)]
 
     async def _tell(self, letter: mails.Letter, to: Path | None = None) -> list[Deposit]:
         """An answer to the author, or to an address that was proven to be its owner's, within bounds."""
-        if not await answering.may_write(self.context, self.mailing_list, to or self.author):
+        if not (left := await answering.may_write(self.context, self.mailing_list, to or self.author)):
             return []
         await answering.count(self.context, self.mailing_list, to or self.author)
-        return [self._deposit(letter)]
+        return [self._deposit(mails.last_of_an_hour(letter) if left == 1 else letter)]
 
     def _deposit(self, letter: mails.Letter) -> Deposit:
         is_answer = letter.to == (self.author,)

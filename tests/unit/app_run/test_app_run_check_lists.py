@@ -85,5 +85,6 @@ def test_who_else_has_an_address_and_whom_nobody_sends_to(tmp_path: Path) -> Non
         "news now",
         "news-unsubscribe@example.org is an address of the user carl@example.org too: that mail goes to the list "
         "news now",
-        "news: no route takes mail for bob@example.net and 1 more members, so posts to them come back",
+        "news: no route takes mail for bob@example.net and 1 more members, so their posts wait in the queue, and then "
+        "come back",
     ]

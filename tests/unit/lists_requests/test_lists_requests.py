@@ -196,6 +196,8 @@ async def test_a_list_without_owners_has_the_postmaster() -> None:
 async def test_questions_to_one_address_are_bounded(desk: Desk) -> None:
     written = [await desk.get("news-subscribe@example.org") for _ in range(answering.PER_ADDRESS + 3)]
     assert [len(letters) for letters in written] == [1] * answering.PER_ADDRESS + [0] * 3
+    last = ["nothing more is answered" in letter.get_content() for [letter] in written[: answering.PER_ADDRESS]]
+    assert last == [False] * (answering.PER_ADDRESS - 1) + [True]
     assert len(await desk.get("news-subscribe@example.org", sender="bob@example.net")) == 1
     desk.now += answering.WITHIN_S + 1
     assert len(await desk.get("news-subscribe@example.org")) == 1
