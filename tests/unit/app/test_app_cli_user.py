@@ -104,6 +104,7 @@ def test_a_password_is_kept_in_the_clear_only_if_somebody_says_so(tmp_path, monk
     assert b"s3cret-one" not in database.read_bytes()
     code, out, _ = run("passwd", "ann@example.org", "--password-stdin", "--keep-plain", said="s3cret-two\n")
     assert code == 0 and "kept in the clear" in out and str(database) in out
+    assert "Nothing uses it yet" in out and "cram_md5" in out
     kept = Registry(database, os.urandom)
     assert kept.find("ann@example.org").plain == "s3cret-two"
     run("passwd", "ann@example.org", "--password-stdin", said="s3cret-three\n")

@@ -96,6 +96,8 @@ def passwd(frame: Frame, *, name: str, password_stdin: bool, keep_plain: bool, a
     text = f"{name} has another password"
     if keep_plain:
         text += f"\nIt is kept in the clear: whoever can read {settings.data}/users.db, or a copy of it, reads it."
+        if not (settings.users.cram_md5 or settings.pop3.apop):
+            text += "\nNothing uses it yet: switch on cram_md5 in [users], or apop in [pop3]."
     _say(as_json, {"name": name, "plain": keep_plain}, text)
 
 
