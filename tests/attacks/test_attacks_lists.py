@@ -104,6 +104,7 @@ async def test_L2_lists_and_daemons_get_no_letters(desk: Desk, sender: str) -> N
     "head",
     [
         "Auto-Submitted: auto-replied",
+        "X-Autoreply: yes",
         "Auto-Submitted: Auto-Generated; x=y",
         "Precedence: bulk",
         "Precedence: list",

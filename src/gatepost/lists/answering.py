@@ -12,7 +12,7 @@ from gatepost.content.headers import Section
 from gatepost.content.values import safe, unfold
 from gatepost.lists.addressing import Purpose, address_for
 from gatepost.lists.context import Context
-from gatepost.lists.posting import authors
+from gatepost.lists.posting import ANSWERS_BY_ITSELF, authors
 from gatepost.lists.rendering import author
 from gatepost.model import Path
 from gatepost.store.lists import MailingList
@@ -54,7 +54,7 @@ def is_automatic(section: Section, sender: Path) -> bool:
         return True
     if any(unfold(value).strip().lower() in _BULK for value in section.raw_values("precedence")):
         return True
-    return any(section.count(name) for name in _OF_LISTS)
+    return any(section.count(name) for name in (*_OF_LISTS, *ANSWERS_BY_ITSELF))
 
 
 def is_program(path: Path) -> bool:

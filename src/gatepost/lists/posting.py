@@ -26,11 +26,12 @@ from gatepost.store.users import folded
 MAX_HOPS = 50
 """Received fields of a post; a copy of it makes way through as many servers again."""
 MAX_AUTHORS = 10
+ANSWERS_BY_ITSELF = ("x-autoreply", "x-autorespond")
+"""Fields of answers that programs give, older than RFC 3834."""
 
 _BODIES = frozenset({"text/plain", "text/html", "text/enriched"})
 _SIGNATURES = frozenset({"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"})
 _LONGEST_SIGNATURE = 16 * 1024
-_ANSWERS_BY_ITSELF = ("x-autoreply", "x-autorespond")
 _BULK = frozenset({"bulk", "junk", "list"})
 
 LOOP = Reply(554, "5.4.6", "this message has come through the list before")
@@ -169,7 +170,7 @@ def _automatic(mailing_list: MailingList, post: Post) -> Reply | None:
     kinds = section.raw_values("content-type")
     if kinds and parameters.parse(unfold(kinds[0]))[0] == "multipart/report":  # rfc6522: delivery and read reports
         return AUTOMATIC
-    if any(section.count(name) for name in _ANSWERS_BY_ITSELF):
+    if any(section.count(name) for name in ANSWERS_BY_ITSELF):
         return AUTOMATIC
     is_bulk = any(unfold(value).strip().lower() in _BULK for value in section.raw_values("precedence"))
     if (is_bulk or section.count("list-id")) and not _fits(mailing_list.options.posters, post.sender.address):
