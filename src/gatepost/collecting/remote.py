@@ -36,7 +36,7 @@ class Remotes:
         try:
             stream = await self._connector.connect(login.host, login.port, timeout=login.connect_s, via=self._via)
         except OSError as error:
-            raise RemoteError(f"{login.host}: {words(error)}", Trouble.LOST) from error
+            raise RemoteError(f"{login.host}:{login.port}: {words(error)}", Trouble.LOST) from error
         dialogue = Dialogue(login.host, stream, login.command_s, talk)
         try:
             await greet(dialogue, login, self._contexts, token)

@@ -7,6 +7,7 @@ piece that counts is half a kilobyte: who sends an octet now and then doesn't ke
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from typing import assert_never
 
@@ -171,6 +172,8 @@ def words(error: OSError) -> str:
     """What went wrong with a connection, in one line."""
     if isinstance(error, DeadlinePassed):
         return str(error)
+    if error.errno is not None and "Connect call failed" in str(error):  # asyncio's word for whatever it was
+        return os.strerror(error.errno).lower()
     return " ".join((error.strerror or str(error) or type(error).__name__).split())
 
 

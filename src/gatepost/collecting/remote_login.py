@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import ssl
 
-from gatepost.collecting.ports import Login, Trouble
+from gatepost.collecting.ports import Login, RemoteError, Trouble
 from gatepost.collecting.remote_dialogue import Dialogue, trouble, words
 from gatepost.net.certificates import client_context
 from gatepost.net.errors import ConnectionLost, DeadlinePassed
@@ -45,7 +45,7 @@ async def greet(dialogue: Dialogue, login: Login, contexts: Contexts, token: str
     """Everything until the maildrop is open. Raises RemoteError."""
     if login.tls == "implicit":
         await _encrypt(dialogue, login, contexts)
-    reply = await dialogue.answer()
+    reply = await _greeting(dialogue, login)
     if not reply.is_positive:
         kind = trouble(reply, Trouble.PROTOCOL if reply.code == "SYS/PERM" else Trouble.TEMPORARY)
         raise dialogue.over(f"it doesn't want to talk: {reply}", kind)
@@ -55,6 +55,16 @@ async def greet(dialogue: Dialogue, login: Login, contexts: Contexts, token: str
     dialogue.client.capa()
     await _all_of_capa(dialogue)
     await _log_in(dialogue, login, token)
+
+
+async def _greeting(dialogue: Dialogue, login: Login) -> Reply:
+    try:
+        return await dialogue.answer()
+    except RemoteError as error:
+        if login.tls != "implicit" and isinstance(error.__cause__, DeadlinePassed):
+            text = f'it takes too long to say anything; tls = "implicit" if TLS comes first on port {login.port}'
+            raise dialogue.over(text, Trouble.LOST) from error
+        raise
 
 
 async def _all_of_capa(dialogue: Dialogue) -> None:
@@ -84,12 +94,23 @@ async def _encrypt(dialogue: Dialogue, login: Login, contexts: Contexts) -> None
     except (OSError, ValueError) as error:  # ValueError: a host that can't be one in a certificate
         text = words(error) if isinstance(error, OSError) else str(error)
         is_lost = isinstance(error, DeadlinePassed | ConnectionLost)
-        raise dialogue.over(f"no TLS: {text}", Trouble.LOST if is_lost else Trouble.TLS) from error
+        raise dialogue.over(
+            f"no TLS: {text}{_advice(text, login)}", Trouble.LOST if is_lost else Trouble.TLS
+        ) from error
     dialogue.move_deadline()
     if login.fingerprint:
         found = hashlib.sha256(stream.shown().certificate).hexdigest()
         if found != login.fingerprint.replace(":", "").lower():
             raise dialogue.over(f"its certificate has another fingerprint: {found}", Trouble.TLS)
+
+
+def _advice(text: str, login: Login) -> str:
+    """What may be wrong in the settings where TLS fails so."""
+    if login.tls == "implicit" and "wrong version number" in text:
+        return f'; port {login.port} speaks in the clear first: tls = "starttls"'
+    if "not trusted" in text:
+        return "; ca or fingerprint names what to trust, where it is the right server"
+    return ""
 
 
 # Logging in

@@ -115,7 +115,7 @@ class Collecting:
             if standing is None or (standing.account != account and _is_another(standing.account, account)):
                 fresh = Standing(account, next_at=self._house.now() if account.every_s and account.enabled else None)
                 if standing is not None:
-                    fresh.last, fresh.running = standing.last, standing.running
+                    fresh.last, fresh.running, fresh.totals = standing.last, standing.running, standing.totals
                 standing = fresh
             elif standing.account != account:
                 standing.account = account

@@ -112,6 +112,27 @@ def test_two_of_one_name(tmp_path):
         settings(tmp_path, USUAL + "[[collect]]\n" + USUAL)
 
 
+def test_two_of_one_maildrop(tmp_path):
+    with pytest.raises(SettingsError, match='the maildrop of "ann" there is that of') as caught:
+        settings(tmp_path, USUAL + '[[collect]]\nname = "other"\n' + USUAL.replace("pop.example", "POP.Example"))
+    (found,) = caught.value.findings
+    assert "one table for it" in found.mend
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "expire_s"),
+    [
+        ("", "", 5 * 86400),
+        ('expire = "1h"', "", 3600),
+        ('expire = "forever"', "", None),
+        ('refused = "discard"', 'never = ["quarantine"]\n', None),
+    ],
+)
+def test_how_long_one_is_refused_for_now(tmp_path, text, before, expire_s):
+    (found,) = accounts(settings(tmp_path, USUAL + text + "\n", before))
+    assert found.expire_s == expire_s
+
+
 async def test_a_token_of_a_file_is_read_anew_each_time(tmp_path):
     (tmp_path / "token").write_text("first\n")
     found = one(tmp_path, USUAL.replace('password = "geheim"', 'token_file = "token"'))

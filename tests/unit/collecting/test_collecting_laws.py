@@ -73,6 +73,7 @@ class Story:
         """Runs without a death: whoever is there is fetched."""
         self.home.later = set()
         for _ in range(12):
+            self.home.time += 4 * 3600  # after which what was refused for now is tried again at the latest
             await self._run(0)
         taken = Counter(self.home.contents)
         for content, count in self.put.items():

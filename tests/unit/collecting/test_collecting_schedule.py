@@ -113,7 +113,7 @@ async def test_a_wrong_password_waits_and_a_new_one_is_tried_at_once():
         await asyncio.sleep(0)
         assert running.home.contents == []
         running.collecting.switch([replace(running.account, login=replace(running.account.login, password="new"))])
-        await running.runs(1)
+        await running.runs(2)
         assert running.home.contents == [ONE]
         assert running.row["failures"] == 0
 

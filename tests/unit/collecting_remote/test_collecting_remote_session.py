@@ -255,7 +255,7 @@ async def test_nobody_is_there() -> None:
     async with BadServer().running() as server:
         facts = login(server)
     error = await trouble(lambda: connect(facts))
-    assert error.kind is Trouble.LOST and error.args[0].startswith("127.0.0.1: ")
+    assert error.kind is Trouble.LOST and error.args[0].startswith("127.0.0.1:")
 
 
 async def test_what_fetches_the_token_may_fail() -> None:

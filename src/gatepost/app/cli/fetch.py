@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -24,6 +25,9 @@ Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 Rows = list[dict[str, Any]]
 
 _LOOK_S = 0.2
+_ADVICE = {
+    "login": "user, password and auth in its [[collect]]; tried again by interval after a while, after a reload at once"
+}
 _LIST, _FETCH = "collect.list", "collect.fetch"
 
 
@@ -88,8 +92,12 @@ async def _follow(ask: Ask, before: Mapping[str, int], progress: bool | None) ->
             rows = _of(await ask(_LIST, {}), before)
             for row in rows:
                 draw(row)
-            if all(row["totals"].get("runs", 0) > before[row["name"]] for row in rows):
+            behind = [row for row in rows if row["totals"].get("runs", 0) <= before[row["name"]]]
+            if not behind:
                 return rows
+            lost = [row["name"] for row in behind if not row["running"]]
+            if lost:  # the process that had them has begun anew
+                before = {**before, **await ask(_FETCH, {"accounts": lost})}
             await asyncio.sleep(_LOOK_S)
     finally:
         close()
@@ -118,6 +126,8 @@ async def _asking(settings: Settings, *, needs_server: bool) -> AsyncIterator[As
     from gatepost.app.worker import Worker
 
     as_the_server(settings)
+    log = logging.getLogger("gatepost.collecting")
+    before = log.level
     by_command = tuple(one.model_copy(update={"every": 0.0}) for one in settings.collect)
     worker = Worker(settings.model_copy(update={"listen": (), "collect": by_command}))
     try:
@@ -131,9 +141,11 @@ async def _asking(settings: Settings, *, needs_server: bool) -> AsyncIterator[As
     async def ask(action: str, arguments: Mapping[str, Any]) -> Any:
         return collecting.listed() if action == _LIST else begin_runs(collecting, arguments["accounts"])
 
+    log.setLevel(logging.ERROR)  # the command tells it itself
     try:
         yield ask
     finally:
+        log.setLevel(before)
         await worker.stop()
 
 
@@ -194,6 +206,10 @@ def _tell(reports: list[dict[str, Any]], *, as_json: bool) -> int:
     else:
         for one in read:
             click.echo(f"{one.account}: {printable(str(one))}")
+            for text in one.told:
+                click.echo(f"  {printable(text)}")
+            if one.trouble is not None and (advice := _ADVICE.get(one.trouble.value)):
+                click.echo(f"  {advice}")
         if len(read) > 1:
             click.echo(f"all {len(read)}: {printable(str(summed(read)))}")
     kinds = {one["trouble"] for one in reports} - {None}
