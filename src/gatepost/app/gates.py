@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path as File
 
@@ -33,6 +34,7 @@ from gatepost.hooks.questions import Question
 from gatepost.model import AddressError, Path, Recipient, Reply
 from gatepost.model.senders import Senders
 from gatepost.serving.house import Existence, Gate, HandOver, OpenTo
+from gatepost.store.addresses import Addresses
 from gatepost.store.users import folded
 from gatepost.wire.smtp.client_events import Credentials, Introduction
 from gatepost.wire.socks import Proxy
@@ -56,7 +58,8 @@ def gates(
     makes a caller-ahead for a route, `hand_over` what gives a message to its server while the sender waits.
     """
     made: list[Gate] = []
-    aliases = frozenset(rules(settings).aliases)
+    known = replace(rules(settings), catch_all={})
+    aliases: Addresses[object] | None = Addresses(known, lambda _: None, folded) if known.aliases else None
     for route in settings.route:
         exists: Existence | None = None
         over: HandOver | None = None
@@ -71,7 +74,7 @@ def gates(
                     exists = _both(exists, room)
             case _:
                 exists = None
-        if aliases and exists is not None and exists is not admission:
+        if aliases is not None and exists is not None and exists is not admission:
             exists = _but_aliases(exists, aliases)
         if route.handover == "before-reply":
             on_rcpt, over = hand_over(route)
@@ -190,12 +193,12 @@ def _action(route: Route, proxy: ProxyUrl | None) -> Action:
             )
 
 
-def _but_aliases(exists: Existence, aliases: frozenset[str]) -> Existence:
+def _but_aliases(exists: Existence, aliases: Addresses[object]) -> Existence:
     """Nobody else is asked about what the settings say is an alias."""
 
     async def known(question: Question) -> Reply | None:
         recipient: Recipient = question.facts["recipient"]
-        return None if folded(recipient.address) in aliases else await exists(question)
+        return None if aliases.lead(recipient.path) is not None else await exists(question)
 
     return known
 

@@ -77,6 +77,7 @@ def command(frame: Frame, *, as_json: bool) -> int:
 
 def look_around(settings: Settings) -> Iterator[Look]:
     """Everything there is to look at, in the order of the settings."""
+    from gatepost.app.looking_at_addresses import look_at_addresses
     from gatepost.app.looking_at_lists import look_at_lists
     from gatepost.app.looking_at_order import look_at_order
     from gatepost.app.looking_at_routes import look_at_routes
@@ -110,6 +111,7 @@ def look_around(settings: Settings) -> Iterator[Look]:
             yield _knows_recipients(settings, route)
     yield from (Look(*seen) for seen in look_at_order(settings))
     yield from (Look(*seen) for seen in look_at_routes(settings))
+    yield from (Look(*seen) for seen in look_at_addresses(settings))
     yield from (Look(*seen) for seen in look_at_lists(settings))
     if settings.plugin:
         yield from asyncio.run(_plugins(settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from gatepost.app.settings.problems import KeyPath, Problem
 from gatepost.app.settings.root import Settings
@@ -97,7 +98,8 @@ def _circles(settings: Settings, aliases: Sequence[tuple[int, Alias]]) -> Iterat
 
     bare = settings.model_copy(update={"alias": tuple(alias for _, alias in aliases)})
     users = {folded(address): user.name for user in settings.user for address in (user.name, *user.aliases)}
-    addresses = Addresses(rules(bare), users.get, folded)
+    # who catches the rest catches nobody who may be in a file or in the registry
+    addresses = Addresses(replace(rules(bare), catch_all={}), users.get, folded)
     told: set[str] = set()
     for at, alias in aliases:
         key = folded(Path.parse(alias.address, bare_postmaster=True).address)
