@@ -100,13 +100,14 @@ async def _count(context: Context, mailing_list: MailingList, member: Member, by
 async def _probed(context: Context, mailing_list: MailingList, token: str, told: Told) -> Handled:
     """A probe has come back: the member is taken off, if he hasn't shown since that his address works."""
     store = context.store
-    asked = await store.answer(token, context.now())
+    asked = await store.asked(token, context.now())
     if asked is None or asked.action != PROBE or asked.list != mailing_list.name:
         return Handled()
     member = await store.member(mailing_list.name, asked.address)
     if member is None or member.stopped_at is None:
         return Handled()
     await store.unsubscribe(mailing_list.name, member.address)
+    await store.answer(token, context.now())
     if not await answering.may_tell(context, mailing_list):
         return Handled()
     said = " ".join(filter(None, (told.status, told.text)))

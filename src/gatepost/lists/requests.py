@@ -161,13 +161,19 @@ class _Desk:
         return await self._ask(f"{command.wish.value} {command.argument}".strip(), self._wish(command))
 
     async def _confirm(self, token: str) -> list[Deposit]:
-        """The answer to a question. Who answers may write from another address: he has the token."""
+        """The answer to a question. Who answers may write from another address: he has the token. That is used up last:
+        where the database fails on the way, all of it is done once more.
+        """
         store, now = self.context.store, self.context.now()
-        asked = await store.answer(token, now) if len(token) == _TOKEN and token.isalnum() else None
+        asked = await store.asked(token, now) if len(token) == _TOKEN and token.isalnum() else None
         action, _, argument = ("", "", "") if asked is None else asked.action.partition(" ")
         if asked is None or asked.list != self.mailing_list.name or action not in _CONFIRMED:
             return await self._stale()
-        address = Path.parse(asked.address)
+        letters = await self._confirmed(action, argument, Path.parse(asked.address))
+        await store.answer(token, now)
+        return letters
+
+    async def _confirmed(self, action: str, argument: str, address: Path) -> list[Deposit]:
         if action == _APPROVE:
             return await self._join(address, argument)
         if action == Wish.SUBSCRIBE.value:

@@ -123,6 +123,10 @@ class ListStore:
         """
         return await self._ask(partial(self._database.ask, name, address, action, now, valid_s))
 
+    async def asked(self, token: str, now: float) -> Pending | None:
+        """What the token would confirm; None for one that is unknown, over, or has been used."""
+        return await self._ask(partial(self._database.asked, token, now))
+
     async def answer(self, token: str, now: float) -> Pending | None:
         """What the token confirms, once; None for one that is unknown, over, or has been used."""
         return await self._ask(partial(self._database.answer, token, now))

@@ -75,6 +75,9 @@ _ANSWER = (
     "UPDATE pending SET answered = 1 WHERE token = ? AND answered = 0 AND until > ? "
     "RETURNING token, list, address, action, asked_at, until"
 )
+_ASKED = (
+    "SELECT token, list, address, action, asked_at, until FROM pending WHERE token = ? AND answered = 0 AND until > ?"
+)
 _WAITING = (
     "SELECT token, list, address, action, asked_at, until FROM pending "
     "WHERE list = ? AND answered = 0 AND until > ? ORDER BY asked_at"
@@ -236,6 +239,11 @@ class ListDatabase:
             row = (token, name, _key(address), address, action, now, now + valid_s)
             self._run("INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, 0)", *row)
         return token
+
+    def asked(self, token: str, now: float) -> Pending | None:
+        """What the token would confirm; None for one that is unknown, over, or has been used."""
+        rows = self._run(_ASKED, token.lower(), now)
+        return Pending(*rows[0]) if rows else None
 
     def answer(self, token: str, now: float) -> Pending | None:
         """What the token confirms; None for one that is unknown, over, or has been used."""

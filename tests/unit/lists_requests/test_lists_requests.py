@@ -11,6 +11,8 @@ from gatepost.lists import answering, requests
 from gatepost.lists.addressing import Purpose
 from gatepost.lists.requests import CONFIRM_S
 from gatepost.model import Recipient
+from gatepost.store.lists import ListStore
+from gatepost.store.lists_facts import Trouble, Unavailable
 from list_desk import ADDRESS, NOON, OWNER, Desk, content_of, words
 
 ANN = "ann@example.net"
@@ -280,3 +282,33 @@ async def test_letters_count_for_whom_they_are_written_to(desk: Desk) -> None:
     assert await desk.answer(question, sender="ann@work.example") == []  # it is done, and one letter less
     assert await desk.store.member("news", ANN) is not None
     assert len(await desk.get("news-request@example.org", subject="help", sender="ann@work.example")) == 1
+
+
+@pytest.mark.parametrize("word", ["subscribe", "unsubscribe", "set_nomail"])
+async def test_a_database_that_fails_on_the_way_uses_up_no_answer(
+    desk: Desk, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if word != "subscribe":
+        await desk.store.subscribe("news", ANN, now=NOON)
+    [question] = await desk.get("news-request@example.org", subject=word.replace("_", " "))
+    change = {"subscribe": "subscribe", "unsubscribe": "unsubscribe", "set_nomail": "change_member"}[word]
+
+    async def fail(*_: object, **__: object) -> None:
+        raise Unavailable("lists.db", Trouble.FULL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ListStore, change, fail)
+        with pytest.raises(Unavailable):  # so the mail is handled again later
+            await desk.answer(question)
+    [letter] = await desk.answer(question)
+    assert letter["Subject"] in ("Welcome to news", "You have left news", "news: your wish is noted")
+
+
+async def test_an_answer_at_another_lists_address_uses_up_nothing(desk: Desk) -> None:
+    other = await desk.store.create("other", "other@example.org")
+    token = await desk.store.ask("other", ANN, "subscribe", desk.now, 1000.0)
+    await desk.get(f"news-confirm+{token}@example.org")
+    assert await desk.store.asked(token, desk.now) is not None
+    desk.list = other
+    [welcome] = await desk.get(f"other-confirm+{token.upper()}@example.org")
+    assert welcome["Subject"] == "Welcome to other"
