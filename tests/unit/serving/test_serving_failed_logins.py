@@ -9,7 +9,7 @@ import pytest
 from gatepost.app.settings.problems import SettingsError
 from gatepost.app.settings.root import Settings
 from gatepost.hooks.api import on, refuse
-from gatepost.hooks.verdicts import Deny
+from gatepost.hooks.verdicts import Credentials, Deny
 from gatepost.serving.failed_logins import FAR, WAITING, WAITING_OF_ONE, FailedLogins
 from gatepost.store.ledger import LedgerError, MemoryLedger
 from gatepost.testing.rig import Rig
@@ -17,6 +17,7 @@ from unit.serving.serving_talk import greet, plugins
 
 MOST = 4
 LONGEST_S = 20.0
+KEYS = {"salt": b"salt", "iterations": 1, "stored_key": bytes(32), "server_key": bytes(32)}  # of no password
 HERE, NEAR, THERE = (ip_address(text) for text in ("192.0.2.1", "2001:db8::1", "203.0.113.9"))
 
 
@@ -252,7 +253,8 @@ async def test_O5_a_password_is_guessed_over_many_sessions(clock, slept):
 
 
 @pytest.mark.parametrize(
-    ("said", "counts"), [(Deny("no"), True), (refuse("no"), True), (refuse(550, "5.7.1", "closed"), False)]
+    ("said", "counts"),
+    [(Deny("no"), True), (Credentials(KEYS), True), (refuse("no"), True), (refuse(550, "5.7.1", "closed"), False)],
 )
 async def test_what_a_plugin_calls_a_wrong_password_counts_too(clock, slept, said, counts):
     @on("auth")

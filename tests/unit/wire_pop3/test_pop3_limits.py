@@ -6,7 +6,7 @@ import pytest
 
 from fuzz import fuzz_pop3
 from gatepost.wire.pop3 import events as ev
-from gatepost.wire.pop3.server import Profile, ServerSession, State
+from gatepost.wire.pop3.server import Profile, Reply, ServerSession, State
 from scenes.pop3_machine.maildrop_house import MaildropHouse, maildrop_house, opened
 
 
@@ -79,6 +79,49 @@ def test_failed_logins_are_counted_however_they_come() -> None:
     made = maildrop_house(tls=True, apop=True, auth=("PLAIN",), auth_attempts=4)
     made.say("USER ann", "PASS x", "APOP ann " + "0" * 32, "AUTH PLAIN =", "AUTH PLAIN", "*")
     assert not made.session.wants_close
+    assert made.each("USER ann", "PASS secret") == "-ERR too many failed logins\r\n"
+    assert made.session.wants_close
+
+
+@pytest.mark.parametrize("lines", [["AUTH PLAIN %"], ["AUTH PLAIN", "%"]])
+def test_a_login_that_isnt_base64_is_a_failed_one(lines: list[str]) -> None:
+    made = maildrop_house(tls=True, auth=("PLAIN",), auth_attempts=1)
+    assert made.say(*lines).endswith("-ERR that isn't base64\r\n")
+    assert made.each("USER ann", "PASS secret") == "-ERR too many failed logins\r\n"
+
+
+@pytest.mark.parametrize("code", ["IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM"])
+def test_a_login_that_fails_for_another_reason_is_no_failed_one(code: str) -> None:
+    """rfc2449#8.1, rfc3206#4"""
+    made = maildrop_house(tls=True, auth_attempts=1)
+    made.answers.append(("Login", "ann", Reply(False, "not now", code)))
+    for _ in range(3):
+        assert made.each("USER ann", "PASS secret") == f"-ERR [{code}] not now\r\n"
+    made.answers.clear()
+    assert made.each("USER ann", "PASS secret") == "+OK welcome\r\n"
+
+
+@pytest.mark.parametrize("line", ["USER ann", "APOP ann " + "0" * 32, "AUTH PLAIN"])
+def test_no_way_to_log_in_is_open_before_tls(line: str) -> None:
+    """rfc2595#2.3"""
+    made = maildrop_house(tls=False, starttls=True, apop=True, auth=("PLAIN",), auth_without_tls=False)
+    assert made.say(line) == "-ERR a login needs TLS; say STLS first\r\n"
+    without = maildrop_house(tls=False, apop=True, auth=("PLAIN",), auth_without_tls=False)
+    assert without.say(line) == "-ERR a login needs TLS\r\n"
+    assert not {"USER", "SASL PLAIN"} & set(without.session.capabilities())
+
+
+@pytest.mark.parametrize(
+    ("expire", "varies", "said"), [(None, False, "EXPIRE NEVER"), (0, False, "EXPIRE 0"), (30, True, "EXPIRE 30 USER")]
+)
+def test_expire_is_told(expire: int | None, varies: bool, said: str) -> None:
+    """rfc2449#6.7: 0 is that nothing is kept."""
+    assert said in maildrop_house(expire=expire, expire_varies=varies).session.capabilities()
+
+
+def test_failed_logins_leave_the_session_when_there_are_too_many() -> None:
+    made = maildrop_house(tls=True, auth_attempts=2)
+    made.say("USER ann", "PASS x", "USER ann", "PASS y")
     assert made.each("USER ann", "PASS secret") == "-ERR too many failed logins\r\n"
     assert made.session.wants_close
 

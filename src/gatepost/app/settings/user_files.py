@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gatepost.app.settings.problems import KeyPath, Problem
+from gatepost.model import AddressError
+from gatepost.model.path import parse_domain
 
 if TYPE_CHECKING:
     from gatepost.app.settings.root import Settings
@@ -41,6 +43,12 @@ def check_user_files(settings: Settings) -> Iterator[Problem]:
         return
     from gatepost.store.passwd_file import PasswdFile, PasswdFileError  # noqa: PLC0415  only who has such files
 
+    try:
+        parse_domain(default_domain(settings))
+    except AddressError as error:
+        what = f'"{default_domain(settings)}" isn\'t a domain: {error}'
+        yield Problem(("users", "default_domain"), what, mend='default_domain = "example.org"')
+        return
     for at, file in enumerate(settings.users.files):
         path: KeyPath = ("users", "files", at)
         try:
