@@ -14,8 +14,11 @@ Seen = tuple[str, Literal["ok", "warning", "failed"], str]
 
 
 def look_at_lists(settings: Settings) -> Iterator[Seen]:
-    """Each list once, by a route or by itself. Nothing is made: what isn't there yet is told."""
-    routes = {route.deliver.name or "": route for route in settings.route if route.deliver.by == "list"}
+    """Each list once, by its routes or by itself. Nothing is made: what isn't there yet is told."""
+    routes: dict[str, list[Route]] = {}
+    for route in settings.route:
+        if route.deliver.by == "list":
+            routes.setdefault(route.deliver.name or "", []).append(route)
     file = None if settings.data is None else settings.data / "lists.db"
     lists: dict[str, tuple[MailingList, int]] = {}
     around: list[Seen] = []
@@ -32,8 +35,8 @@ def look_at_lists(settings: Settings) -> Iterator[Seen]:
         except ListError as error:
             yield "list", "failed", str(error)
             return
-    for name, route in routes.items():
-        yield _routed(name, route, lists)
+    for name, leading in routes.items():
+        yield from dict.fromkeys(_routed(name, route, lists) for route in leading)
     for name, (one, _) in lists.items():
         if name not in routes:
             mend = f'match = "{one.address}", deliver = "list {name}"'
@@ -56,7 +59,8 @@ def _around(
         first, count = without_route(settings, one, members_of(one.name))
         if count:
             others = f" and {count - 1:,} more members" if count > 1 else ""
-            text = f"{one.name}: no route takes mail for {first}{others}, so their posts wait in the queue, and then come back"
+            text = f"{one.name}: no route takes mail for {first}{others}"
+            text += ", so their posts wait in the queue, and then come back"
             yield "list", "warning", f'{text}; [[route]] match = "*", deliver = "mx" or "relay HOST:PORT"'
 
 

@@ -46,6 +46,18 @@ def test_each_list_is_looked_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_second_route_with_another_address_is_told(tmp_path: Path) -> None:
+    """Whoever writes to it hears 550: the list has no such address."""
+    routes = [{"match": f"{name}@example.org", "deliver": "list news"} for name in ("old", "news")]
+    settings = Settings.in_memory(hostname="mx.test", route=routes).model_copy(update={"data": tmp_path})
+    lists = ListDatabase(tmp_path / "lists.db")
+    lists.create("news", "news@example.org", ListOptions(owners=("boss@example.org",)))
+    lists.close()
+    told = [(state, text) for _, state, text in look_at_lists(settings)]
+    assert [state for state, _ in told] == ["failed", "ok"]
+    assert told[0][1].startswith("news is news@example.org, but its route takes mail for old@example.org")
+
+
 def test_without_lists_nothing_is_said(tmp_path: Path) -> None:
     assert list(look_at_lists(Settings.in_memory(hostname="mx.test"))) == []
 
