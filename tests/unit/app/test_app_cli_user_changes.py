@@ -17,7 +17,7 @@ SETTINGS = """
 quota = "1KiB"
 [[user]]
 name = "sam@example.org"
-aliases = ["sammy@example.org"]
+aliases = ["sammy@example.org", "jörg@bücher.example"]
 quota = "none"
 [[alias]]
 address = "all@example.org"
@@ -81,6 +81,7 @@ def test_what_a_user_may_have_from_the_beginning(run: Run) -> None:
         (("alias", "a@example.org", "--add", "b@example.org"), "there is no user a@example.org", "gatepost user list"),
         (("alias", "ann@example.org", "--add", "b"), '"b" is no address', "ann@example.org"),
         (("add", "all@example.org", "--no-password"), "is an [[alias]] of the settings", "into its to"),
+        (("add", "jörg@xn--bcher-kva.example", "--no-password"), "belongs to sam@example.org already", "user list"),
         (("add", "sammy@example.org", "--no-password"), "belongs to sam@example.org already", "gatepost user list"),
     ],
 )

@@ -202,6 +202,15 @@ async def test_of_one_who_has_it_anyway_he_hears_that_it_went_on() -> None:
     assert b"\r\nAction: expanded\r\n" in house.told.wrote[0][1].content.read()
 
 
+async def test_of_several_he_hears_the_same_where_all_but_one_have_it() -> None:
+    house = made()
+    async with running(house):
+        await accepted(house, asking("info@own.example", "SUCCESS"), Recipient(Path.parse("bob@far.example")))
+        await kept(house, 0)
+    [(_, deposit)] = house.told.wrote
+    assert b"\r\nAction: expanded\r\n" in deposit.content.read()
+
+
 @pytest.mark.parametrize("sender", ["a@far.example", ""])
 async def test_a_stranger_hears_nothing_of_it(sender: str) -> None:
     house = made()
@@ -247,21 +256,24 @@ async def test_who_waits_may_become_an_alias_and_his_entries_are_new_ones(monkey
     house = made()
     house.drop.error = OSError("the disk is full")
     async with running(house):
-        await house.accept("info@own.example", "dora@own.example")
-        first = await kept(house, 2, lambda entry: entry.attempts)
-        monkeypatch.setitem(TARGETS, "dora@own.example", ("emil@own.example",))
-        house.now += 10_000
-        house.runner.wake()
-        second = await kept(house, 2, lambda entry: entry.attempts and ALIASED in entry.facts)
+        await house.accept("info@own.example", "dora@own.example", "fred@own.example")
+        seen = {entry.id for entry in await kept(house, 2, lambda entry: entry.attempts)}
+        for number, (name, target) in enumerate([("dora", "emil"), ("fred", "gus")]):
+            monkeypatch.setitem(TARGETS, f"{name}@own.example", (f"{target}@own.example",))
+            house.now += 10_000
+            house.runner.wake()
+            found = await kept(house, 3, lambda it, last=number: it.attempts and (not last or ALIASED in it.facts))
+            seen |= {entry.id for entry in found}
         house.drop.error = None
         house.now += 10_000
         house.runner.wake()
         await gone(house)
-    assert len({entry.id for entry in (*first, *second)}) == 3
+    assert len(seen) == 4
     assert sorted(address for _, address, _ in house.drop.copies) == [
         "ann@own.example",
         "bob@far.example",
         "emil@own.example",
+        "gus@own.example",
     ]
 
 

@@ -210,6 +210,16 @@ async def test_a_mailbox_that_cant_be_counted_has_room(box, quota, monkeypatch):
         await quota.usage("ann")
 
 
+async def test_two_workers_see_each_others_mail(box, quota, clock, tmp_path):
+    other = Quota(lambda user: tmp_path / user, monotonic=clock, now_ns=lambda: NOW_NS)
+    assert await quota.room("ann", Limit(octets=100), 60) and await other.room("ann", Limit(octets=100), 60)
+    put(box / "new", "1.a,S=60,W=60")  # by one of them
+    clock.s += 1.5
+    assert not await other.room("ann", Limit(octets=100), 60)
+    assert not await quota.room("ann", Limit(octets=100), 60)
+    await other.close()
+
+
 async def test_few_counts_are_kept(tmp_path, quota, monkeypatch):
     monkeypatch.setattr(module, "_MAILBOXES", 3)
     for user in "abcdef":

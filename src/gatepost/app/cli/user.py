@@ -174,12 +174,12 @@ def alias(frame: Frame, *, name: str, added: tuple[str, ...], removed: tuple[str
         _check_free(settings, added)
         with _changing(settings, name) as registry:
             user = _somebody(settings, name)
-            gone = {one.lower() for one in removed}
-            for one in sorted(gone - {known.lower() for known in user.aliases}):
+            gone = {_folded(one) for one in removed}
+            for one in sorted(gone - {_folded(known) for known in user.aliases}):
                 raise Failure(f"{one} is no alias of {name}", Exit.USAGE, next_step=f"gatepost user alias {name}")
             if why := _taken(registry, added, but=user.name):
                 raise Failure(why, Exit.USAGE, next_step=_LIST)
-            kept = [one for one in user.aliases if one.lower() not in gone]
+            kept = [one for one in user.aliases if _folded(one) not in gone]
             registry.set_aliases(name, list(dict.fromkeys((*kept, *added))))
     user = _somebody(settings, name)
     facts = {"name": user.name, "aliases": list(user.aliases)}
@@ -218,7 +218,7 @@ def _everybody(settings: Settings) -> list[tuple[User, str]]:
 def _somebody(settings: Settings, name: str) -> User:
     """The user of this name."""
     for user, _ in _everybody(settings):
-        if user.name.lower() == name.lower():
+        if _folded(user.name) == _folded(name):
             return user
     raise Failure(f"there is no user {name}", Exit.USAGE, next_step=_LIST)
 
@@ -246,11 +246,11 @@ def _changing(settings: Settings, name: str) -> Iterator[Registry]:
 
 
 def _check_ours(settings: Settings, name: str) -> None:
-    wanted = name.lower()
-    if any(user.name.lower() == wanted for user in settings.user):
+    wanted = _folded(name)
+    if any(_folded(user.name) == wanted for user in settings.user):
         raise Failure(f"{name} is a user of the settings: they are changed there", Exit.USAGE, next_step=_LIST)
     for file, known in _files(settings):
-        if any(user.name.lower() == wanted for user in known):
+        if any(_folded(user.name) == wanted for user in known):
             step = "edit it; a running server reads it again by itself"
             raise Failure(f"{name} is a user of {file}, which these commands don't change", Exit.USAGE, next_step=step)
 
@@ -258,14 +258,14 @@ def _check_ours(settings: Settings, name: str) -> None:
 def _check_free(settings: Settings, addresses: Sequence[str]) -> None:
     """None of the addresses belongs to who comes first: the users of the settings and of files, and aliases."""
     _check_ours(settings, addresses[0] if addresses else "")
-    taken = {one.lower(): user.name for user in settings.user for one in (user.name, *user.aliases)}
-    taken |= {user.name.lower(): user.name for _, known in _files(settings) for user in known}
+    taken = {_folded(one): user.name for user in settings.user for one in (user.name, *user.aliases)}
+    taken |= {_folded(user.name): user.name for _, known in _files(settings) for user in known}
     for address in addresses:
-        if owner := taken.get(address.lower()):
+        if owner := taken.get(_folded(address)):
             raise Failure(f"{address} belongs to {owner} already", Exit.USAGE, next_step=_LIST)
     for alias in settings.alias:
         for address in addresses:
-            if alias.address.lower() == address.lower() and address.lower() not in map(str.lower, alias.to):
+            if _folded(alias.address) == _folded(address) and _folded(address) not in map(_folded, alias.to):
                 step = f'put "{address}" into its to as well'
                 raise Failure(
                     f"{address} is an [[alias]] of the settings, and its mail goes elsewhere",
@@ -286,6 +286,13 @@ def _check_addresses(addresses: Sequence[str]) -> None:
             raise Failure(f'"{address}" is no address: {error}', Exit.USAGE, next_step=step) from None
 
 
+def _folded(address: str) -> str:
+    """An address as the server compares it."""
+    from gatepost.store.users import folded
+
+    return folded(address)
+
+
 def _octets(text: str) -> int | None:
     """A quota as it is kept: 0 for "none", None for "default"."""
     from pydantic_core import PydanticCustomError
@@ -303,9 +310,9 @@ def _octets(text: str) -> int | None:
 
 def _taken(registry: Registry, addresses: Sequence[str], *, but: str = "") -> str:
     """Which of the addresses is somebody's already, another one's than `but`; "" if none is."""
-    wanted = {address.lower(): address for address in addresses}
+    wanted = {_folded(address): address for address in addresses}
     for user in registry.all():
-        theirs = wanted.keys() & {one.lower() for one in (user.name, *user.aliases)}
+        theirs = wanted.keys() & {_folded(one) for one in (user.name, *user.aliases)}
         if theirs and user.name != but:
             return f"{wanted[min(theirs)]} belongs to {user.name} already"
     return ""
