@@ -9,7 +9,7 @@ import pytest
 
 from gatepost.app.settings.root import Settings
 from gatepost.hooks import verdicts as v
-from gatepost.hooks.api import on, refuse
+from gatepost.hooks.api import accept, on, refuse
 from gatepost.store.passwords import UsersBusy
 from gatepost.testing.rig import Rig
 from unit.serving.serving_talk import content, envelope, greet, plugins
@@ -97,6 +97,45 @@ async def test_a_421_at_auth_closes():
         await greet(client)
         assert (await client.command(plain())).startswith("421 4.7.0 not here")
         assert await client.reply() == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [(450, "4.2.0", "454 4.7.0 not now"), (454, "4.7.0", "454 4.7.0 not now"), (550, "5.7.1", "550 5.7.1 not now")],
+)
+async def test_a_temporary_refusal_at_auth_is_its_own(code, status, said):
+    """rfc4954#6"""
+
+    @on("auth")
+    async def refuses(event):
+        return refuse(code, status, "not now")
+
+    async with Rig(plugins(refuses), settings=settings()) as rig:
+        client = rig.connect()
+        await greet(client)
+        assert (await client.command(plain())).startswith(said)
+        assert (await client.command("NOOP")).startswith("250")
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_S4_who_was_accepted_for_a_session_is_asked_about_again_after_auth(is_known):
+    @on("hello")
+    async def accepts(event):
+        return accept("session")
+
+    @on("auth")
+    async def knows(event):
+        return v.Identity("ann") if is_known else v.Deny("no")
+
+    @on("sender")
+    async def asked(event):
+        return refuse(550, "5.7.1", "asked")
+
+    async with Rig(plugins(accepts, knows, asked), settings=settings()) as rig:
+        client = rig.connect()
+        await greet(client)
+        await client.command(plain())
+        assert (await client.command("MAIL FROM:<a@b.example>")).startswith("550" if is_known else "250")
 
 
 async def test_I2_a_plugin_cant_name_a_user_by_what_cant_be_shown():

@@ -101,5 +101,6 @@ async def test_whom_a_plugin_gives_keys_of_is_the_plugins(users, passwords):
         assert said.startswith("235") and rig.last_session.user == "info@example.org"
         client = rig.connect(place=place)
         await greet(client)
+        assert (await exchanged(client, "info@example.org", "wrong"))[0].startswith("535")
         said, _ = await exchanged(client, "ann@example.org")
         assert said.startswith("235") and rig.last_session.user == "Ann@example.org"

@@ -270,6 +270,35 @@ async def test_what_a_plugin_calls_a_wrong_password_counts_too(clock, slept, sai
         assert bool(slept) is counts
 
 
+@pytest.mark.parametrize(("guessed", "said"), [("eve", "421 4.7.0 too many failed"), ("ann", "235")])
+async def test_where_too_many_wait_only_failures_of_the_address_send_away(clock, monkeypatch, guessed, said):
+    async def too_many(hold, peer):
+        return False
+
+    wanted = settings(auth_failures=MOST)
+    async with Rig(settings=wanted, users=Users(), facts=MemoryLedger(clock)) as rig:
+        limits = rig.place.failed_logins
+        monkeypatch.setattr(limits, "wait", too_many)
+        await fail(limits, MOST, guessed, HERE if guessed == "eve" else THERE)
+        client = rig.connect(str(HERE))
+        await greet(client)
+        assert (await client.command(plain("right"))).startswith(said)
+
+
+async def test_who_logs_in_by_another_name_of_his_is_known_by_that(clock, slept):
+    class Aliases(Users):
+        async def verify(self, name, password):
+            return "ann" if password == "right" else None
+
+    async with Rig(settings=settings(auth_failures=1), users=Aliases(), facts=MemoryLedger(clock)) as rig:
+        for _ in range(2):
+            client = rig.connect("192.0.2.1")
+            await greet(client)
+            assert (await client.command(plain("right", "a.miller"))).startswith("235")
+            await fail(rig.place.failed_logins, FAR, "eve", HERE)
+        assert not slept
+
+
 async def test_the_settings_say_who_is_exempted(clock, slept):
     wanted = settings(auth_failures=1, auth_failures_exempt="192.0.2.0/24")
     async with Rig(settings=wanted, users=Users(), facts=MemoryLedger(clock)) as rig:
