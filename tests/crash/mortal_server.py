@@ -16,7 +16,7 @@ from pathlib import Path
 
 import apsw
 
-from gatepost.app import stores, worker
+from gatepost.app import delivering, stores
 from gatepost.app.cli import main
 from gatepost.store.embedded import open_shard
 from gatepost.store.files import RealFiles
@@ -135,7 +135,7 @@ class MortalVFSFile(apsw.VFSFile):
 
 if __name__ == "__main__":
     vfs = MortalVFS()
-    stores.RealFiles = worker.RealFiles = MortalFiles
-    stores.open_shard = worker.open_shard = partial(open_shard, vfs=vfs.name)
+    stores.RealFiles = delivering.RealFiles = MortalFiles
+    stores.open_shard = delivering.open_shard = partial(open_shard, vfs=vfs.name)
     sys.argv[0] = "gatepost"
     sys.exit(main())

@@ -78,7 +78,7 @@ class HouseIntake:
                 await self._spool.commit([], memos=collected.memos)
             return Taken(str(ticket), keeping.fate, keeping.text)
         except SpoolError as error:
-            raise NoRoom(f"it can't be stored here: {error}") from error
+            raise NoRoom(str(error)) from error
         finally:
             generation.end_session()
 

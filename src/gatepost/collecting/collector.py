@@ -100,7 +100,7 @@ class Collector:
         except SpoolError as error:
             telling.trouble(Trouble.TEMPORARY, f"it can't be stored here: {error}")
         except NoRoom as error:
-            telling.trouble(Trouble.TEMPORARY, str(error))
+            telling.trouble(Trouble.TEMPORARY, f"it can't be stored here: {error}")
         finally:
             if remote is not None:
                 await remote.abort()
@@ -122,7 +122,6 @@ class Collector:
             entry.content and not key.startswith(By.UIDL.value) for key, entry in known.items()
         ):
             contents = Contents(known, {one.key for one in sights if one.key})
-            contents.is_whole = not todo.later
         fetched = await self._fetch_all(remote, todo, contents)
         gone = [*todo.forget, *(contents.gone() if contents is not None else ())]
         await self._ledger.note({key: None for key in gone if key in known})

@@ -30,8 +30,7 @@ class Plan:
     """What one run does, in this order: fetch, note as too large, forget, delete."""
 
     fetch: tuple[Sight, ...]
-    later: int
-    """How many are new and left for the next run."""
+    """Everything that may be new: how much of it is fetched in one run is counted as it comes."""
     too_large: tuple[Sight, ...]
     """Not told of yet."""
     forget: tuple[str, ...]
@@ -86,9 +85,7 @@ def plan(
     here = {sight.key for sight in named}
     gone = (_BY_SIZE, by.value) if by is By.UIDL else (_BY_SIZE,)
     forget = tuple(key for key in known if key not in here and key.partition("/")[0] in gone)
-    # where only the content tells, most of them may be known: who is new is counted as it comes
-    first = fetch if by is By.CONTENT else fetch[: account.most]
-    return Plan(tuple(first), len(fetch) - len(first), tuple(too_large), forget, tuple(delete), left, waiting)
+    return Plan(tuple(fetch), tuple(too_large), forget, tuple(delete), left, waiting)
 
 
 def is_nameless(sight: Sight, account: Account) -> bool:
@@ -113,4 +110,4 @@ def is_over(account: Account, entry: Known, now: float) -> bool:
     """Whether a message that is known may be deleted from the other server."""
     if entry.state is not State.TAKEN or account.keep_s is None:
         return False
-    return entry.marked or now >= entry.at + account.keep_s
+    return now >= entry.at + account.keep_s

@@ -146,8 +146,6 @@ class Telling:
         """The listing came, whole."""
         self._total = len(todo.fetch)
         self._report = replace(self._report, listed=count, left=todo.left, later=todo.waiting)
-        if todo.later:
-            self.enough(todo.later)
         self._say(Word.LISTED)
 
     def fetching(self, size: int) -> None:
@@ -218,7 +216,7 @@ class Telling:
     def end(self) -> Report:
         """The run is over."""
         report = self._report = replace(self._report, ended=self.now())
-        if report.listed or report.deleted:
+        if report.is_well and (report.listed or report.deleted):
             log.info("%s: %s", self.account, report)
         self._say(Word.ENDED, text=str(report))
         return report

@@ -332,7 +332,7 @@ async def test_no_room_says_nothing_about_a_message():
     home = Home(drop(ONE, TWO))
     home.room = 0
     report = await run(home)
-    assert (report.trouble, report.text, report.later) == (Trouble.TEMPORARY, "no room", 0)
+    assert (report.trouble, report.text, report.later) == (Trouble.TEMPORARY, "it can't be stored here: no room", 0)
     assert await home.memos("collect/") == {}
     assert home.maildrop.retrieved == [ONE]
 
@@ -395,3 +395,36 @@ async def test_what_was_wrong_with_single_messages_is_in_the_report():
     assert report.told[0].startswith("message 1 has 10079 octets")
     assert report.told[1] == "message 2: the server won't give it: no such message"
     assert type(report).read(report.as_json()) == report
+
+
+async def test_one_that_was_marked_goes_though_the_limit_is_lower_now():
+    home = Home(drop(ONE, keeps_all=True))
+    await run(home, keep_s=0.0)
+    home.maildrop.keeps_all = False
+    report = await run(home, keep_s=0.0, size_limit=len(ONE) - 1)
+    assert (report.too_large, report.deleted) == (0, 1)
+    assert home.maildrop.messages == []
+
+
+async def test_whoever_was_looked_at_once_more_is_new_again_by_his_size():
+    home = Home(Maildrop([("1", ONE)], keeps_all=True))
+    for _ in range(3):
+        await run(home, keep_s=0.0)
+    home.maildrop.messages = [("1", message("another one"))]
+    assert (await run(home, keep_s=0.0)).taken == 1
+
+
+async def test_one_that_was_to_go_stays_where_the_account_keeps_longer_now():
+    home = Home(drop(ONE, keeps_all=True))
+    await run(home, keep_s=0.0)
+    home.maildrop.keeps_all = False
+    assert (await run(home, keep_s=DAY)).deleted == 0
+    home.time += DAY
+    assert (await run(home, keep_s=DAY)).deleted == 1
+
+
+async def test_trouble_is_told_once_in_the_log(caplog):
+    caplog.set_level("INFO")
+    home = Home(drop(ONE, TWO, lost_after=1))
+    await run(home)
+    assert [text for text in caplog.messages if "broke off" in text] == ["isp: the connection broke off"]
