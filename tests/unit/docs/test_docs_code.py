@@ -34,6 +34,7 @@ FILES = {
     "plugins/shield.py": "class Shield:\n    def OnSmtpInCommand(self, *given):\n        pass\n",
     "plugins/SpamFilter.dll": "",
     "recipients.txt": "ann@example.org\n",
+    "users.passwd": "ann:{PLAIN}secret\n",
     "secrets/inner": "secret\n",
     "secrets/isp": "secret\n",
     **dict.fromkeys(

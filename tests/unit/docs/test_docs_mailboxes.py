@@ -15,9 +15,11 @@ from gatepost.app.cli import main
 from gatepost.app.settings import load
 from gatepost.app.users import open_users
 from gatepost.model import Path
+from gatepost.store.secret_schemes import _CRYPTS, _DIGESTS
 from unit.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs" / "mailboxes.md"
+KNOWN_SCHEMES = {*_CRYPTS, *_DIGESTS, "PBKDF2", "SCRAM-SHA-256", "PLAIN"}
 ROWS = re.findall(r"^\|[^|]*\| `(\S+@\S+)` \| (\w+)", PAGE.read_text("utf-8"), re.MULTILINE)
 
 
@@ -35,6 +37,12 @@ async def test_the_table_of_addresses(tmp_path: File, address: str, who: str) ->
         assert names == ({None} if who == "550" else {f"{who}@example.org"})
     finally:
         await users.close()
+
+
+def test_the_secrets_it_names_are_known() -> None:
+    named = re.search(r"^\| `doveadm pw -s` \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert named and set(named[1].split(", ")) <= KNOWN_SCHEMES
+    assert len(named[1].split(", ")) > 10
 
 
 def test_there_are_examples() -> None:
