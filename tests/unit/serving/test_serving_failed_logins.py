@@ -149,6 +149,26 @@ async def test_more_of_an_exempted_network_wait_at_a_time(clock, ledger):
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def test_who_comes_again_stays_known(limits, clock):
+    day = 86400
+    for _ in range(2):
+        await limits.succeeded("ann", HERE)
+        clock.now += 29 * day
+        assert await limits.ahead("ann", HERE) is None
+    await fail(limits, FAR * MOST, "bob")
+    assert await limits.ahead("ann", HERE) is None
+    clock.now += 31 * day
+    await fail(limits, FAR * MOST, "bob")
+    assert (await limits.ahead("ann", HERE)).is_final
+
+
+async def test_a_name_is_one_however_it_is_written(limits):
+    for host in range(MOST):
+        name = "J\u00f6rg" if host % 2 else "JO\u0308RG"
+        await fail(limits, 1, name, ip_address(f"198.51.100.{host}"))
+    assert (await limits.ahead("j\u00f6rg", THERE)).wait_s == 1.0
+
+
 async def test_failures_are_forgotten(limits, clock):
     await fail(limits, FAR * MOST)
     clock.now += 1300
