@@ -9,6 +9,7 @@ a tenth and the messages that arrive at once, also by mail that no RCPT announce
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path as File
 
@@ -17,12 +18,16 @@ from gatepost.hooks.questions import Question
 from gatepost.model import Path, Recipient, Reply
 from gatepost.store.addresses import Forward
 from gatepost.store.quota import Limit, Quota, quota_in
+from gatepost.store.registry import RegistryError
 from gatepost.store.users import Accounts, User
+
+log = logging.getLogger("gatepost.users")
 
 NO_SUCH_USER = Reply(550, "5.1.1", "there is no such user here")
 FULL = Reply(452, "4.2.2", "the mailbox is full, try again later")
 REFUSED = Reply(552, "5.2.2", "the mailbox is full")
 NEVER_FITS = Reply(552, "5.3.4", "this message is larger than all that the mailbox may hold")
+NOT_NOW = Reply(451, "4.3.0", "who has a mailbox here can't be looked up now, try again later")
 _GRACE = 10  # the part of a quota by which delivery may find it exceeded
 
 
@@ -47,17 +52,23 @@ class Quotas:
     async def admission(self, question: Question) -> Reply | None:
         """Whether the recipient of a question exists and has room: None, or the refusal."""
         recipient: Recipient = question.facts["recipient"]
-        found = self._users.lead(recipient.path)
-        if found is None:
-            return NO_SUCH_USER
-        if isinstance(found, Forward):
-            found = self._only(recipient.path)
+        try:
+            found = self._users.lead(recipient.path)
+            if found is None:
+                return NO_SUCH_USER
+            if isinstance(found, Forward):
+                found = self._only(recipient.path)
+        except RegistryError as error:
+            return _not_now(error)
         return None if found is None else await self._refusal(found, question)
 
     async def room(self, question: Question) -> Reply | None:
         """The same where others know who exists: a refusal only of a user whose mailbox is full."""
         recipient: Recipient = question.facts["recipient"]
-        found = self._users.lead(recipient.path)
+        try:
+            found = self._users.lead(recipient.path)
+        except RegistryError as error:
+            return _not_now(error)
         return None if found is None or isinstance(found, Forward) else await self._refusal(found, question)
 
     async def takes(self, user: User) -> bool:
@@ -91,6 +102,11 @@ class Quotas:
 def limit_of(user: User, settings: Settings) -> Limit:
     """What a user's mailbox may hold by these settings."""
     return _own(user) or Limit(settings.users.quota or None)
+
+
+def _not_now(error: RegistryError) -> Reply:
+    log.error("nobody can be told now who has a mailbox here: %s", error)
+    return NOT_NOW
 
 
 def _own(user: User) -> Limit | None:

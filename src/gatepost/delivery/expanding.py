@@ -1,12 +1,12 @@
 """Aliases: an entry for an address that stands for others goes on as new entries for those.
 
-Strategy: it happens between the stages submitted and expanded. Who is meant is found out first; then everything is one
-settlement: the aliases leave, and new entries for their targets are committed with it. So a crash before it begins
-anew, and one after it never does. Who is in the entry anyway stays in it, and no maildrop gets a second copy by an alias.
-Where an alias is for one, what the sender wants to hear goes on with it; where it is for several he hears that it went
-on, and later only of failures (rfc3461#5.2.7). What goes on says so in its facts and isn't looked at again; a
-Delivered-To field on top says so to servers elsewhere, and to us where it comes back from them: that is a loop, and
-fails.
+Strategy: it happens between the stages submitted and expanded. Who is meant is found out first; then everything is
+one settlement: the aliases leave, and new entries for their targets are committed with it. So a crash before it
+begins anew, and one after it never does. Who is in the entry anyway stays in it, and no maildrop gets a second copy
+by an alias. Where an alias is for one, what the sender wants to hear goes on with it; where it is for several he
+hears that it went on, and later only of failures (rfc3461#5.2.7). What goes on says so in its facts and isn't looked
+at again; a Delivered-To field on top says so to servers elsewhere, and to us where it comes back from them: that is a
+loop, and fails.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Expansion:
 
     targets: Mapping[Recipient, Sequence[Path]]
     people: Mapping[Path, str]
+    was_asked: bool = False
+    """Whether plugins were asked at `expanded` about the entry before: those who stay in it aren't again."""
 
     def settled(self, entry: Entry, now: float, policy: Policy) -> Settlement:
         """The settlement of it, at `now` (s, Unix time): who is no alias is due at once."""
@@ -75,7 +77,7 @@ class Expansion:
         notes = None
         if staying:
             notes = {**entry.notes, GONE_ON: str(before + len(deposits))}
-            if ASKED in notes:
+            if ASKED in notes and not self.was_asked:
                 notes[ASKED] = Submitted.name
         next_attempt = now if staying else None
         deposits += policy.expanded(entry, spread, now)
@@ -99,7 +101,7 @@ async def expansion(entry: Entry, aliases: Aliases, rests: Callable[[Path], bool
     for path in (*paths, *chain.from_iterable(found.values())):
         if path not in people:  # elsewhere two addresses are two people, whoever else they may be
             people[path] = await aliases.person(path) if rests(path) else path.address.lower()
-    return Expansion(found, people)
+    return Expansion(found, people, entry.notes.get(ASKED) == Expanded.name)
 
 
 def looped(entry: Entry) -> list[Result]:
@@ -125,7 +127,6 @@ def _deposit(
 ) -> Deposit:
     envelope = entry.envelope
     utf8 = utf8 or envelope.smtputf8 or any(one.path.needs_smtputf8 for one in recipients)
-    passed = Expanded.name if entry.attempts else Submitted.name
     return Deposit(
         entry.ticket,
         Envelope(envelope.sender, tuple(recipients), envelope.body, utf8, envelope.parameters),
@@ -133,7 +134,7 @@ def _deposit(
         entry.received_at,
         authenticated=entry.authenticated,
         part=(entry.part + 1) * PARTS + _FIRST + number,
-        facts={**facts_of(entry), ASKED: passed, ALIASED: how},
+        facts={**facts_of(entry), ASKED: Submitted.name, ALIASED: how},
     )
 
 

@@ -15,8 +15,11 @@ from gatepost.app.settings import Settings, load
 from gatepost.app.users import open_users
 from gatepost.delivery.ports import MailboxFull
 from gatepost.model import Bytes, Path, Recipient, Ticket, token_at
+from gatepost.serving.house import Gate, OpenTo
 from gatepost.store.files import RealFiles
 from gatepost.store.maildrop import Maildrop
+from gatepost.store.registry import RegistryError
+from gatepost.testing.rig import Rig
 
 SETTINGS = """
 hostname = "mx.example.org"
@@ -163,6 +166,27 @@ async def test_a_domain_is_one_however_it_is_written(house: House) -> None:
         assert house.users.may_send_as("jörg@bücher.example", address)
     assert not house.users.may_send_as("jörg@bücher.example", "x@bücher.example")
     assert await house.users.mailbox("jörg@bücher.example") == "jörg@bücher.example"
+
+
+def _both(quotas: Quotas) -> list[tuple[str, Any]]:
+    return [("example.org", quotas.admission), ("listed.example", quotas.room)]
+
+
+async def test_users_that_cant_be_read_are_asked_for_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(address: str) -> None:
+        raise RegistryError("the users can't be read: disk I/O error")
+
+    monkeypatch.setattr(house.users, "_having", broken)
+    house.users.follow(house.users.addresses.rules)
+    gates = [Gate(f"*@{domain}", OpenTo.ANYONE, exists=how) for domain, how in _both(house.quotas)]
+    async with Rig(gates=gates) as rig:
+        client = rig.connect()
+        await client.reply()
+        await client.command("EHLO client.example")
+        await client.command("MAIL FROM:<s@else.example>")
+        for gate in gates:
+            said = await client.command(f"RCPT TO:<ann{gate.match[1:]}>")
+            assert said.startswith("451 4.3.0 ") and "disk" not in said
 
 
 async def test_a_postmaster_may_write_as_that_of_our_domains(tmp_path: File) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path as File
 
 import pytest
 
-from gatepost import on
+from gatepost import on, tempfail
 from gatepost.delivery import Discard, Limits, Maildir
 from gatepost.delivery.expanding import ALIASED, Expansion
 from gatepost.delivery.ports import MailboxFull
@@ -275,6 +275,51 @@ async def test_who_waits_may_become_an_alias_and_his_entries_are_new_ones(monkey
         "emil@own.example",
         "gus@own.example",
     ]
+
+
+@pytest.mark.parametrize("is_put_off", [False, True])
+async def test_after_a_reload_expanded_is_asked_about_the_targets_only(
+    monkeypatch: pytest.MonkeyPatch, is_put_off: bool
+) -> None:
+    seen: list[tuple[str, list[str]]] = []
+
+    @on("submitted")
+    async def before(event):
+        if is_put_off and not seen:
+            seen.append(("put off", []))
+            return tempfail(451, "4.7.1", "not now")
+        seen.append(("submitted", sorted(map(str, event.transaction.recipients))))
+
+    @on("expanded")
+    async def after(event):
+        seen.append(("expanded", sorted(map(str, event.transaction.recipients))))
+
+    house = made(before, after)
+    house.drop.error = OSError("the disk is full")
+    async with running(house):
+        await house.accept("cat@own.example", "dora@own.example")
+        await kept(house, 1, lambda entry: entry.attempts)
+        monkeypatch.setitem(TARGETS, "dora@own.example", ("emil@own.example",))
+        house.now += 10_000
+        house.runner.wake()
+        await kept(house, 2, lambda entry: entry.attempts)
+    both = ["cat@own.example", "dora@own.example"]
+    alone = [("expanded", ["cat@own.example"]), ("expanded", ["emil@own.example"])]
+    if is_put_off:
+        assert seen[:2] == [("put off", []), ("submitted", both)] and sorted(seen[2:]) == alone
+    else:
+        assert seen == [("submitted", both), ("expanded", both), ("expanded", ["emil@own.example"])]
+
+
+async def test_what_isnt_ascii_is_no_original_recipient_of_this_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TARGETS, "jörg@own.example", ("emil@own.example",))
+    house = made()
+    house.drop.error = OSError("the disk is full")
+    async with running(house):
+        await accepted(house, asking("jörg@own.example", "FAILURE"))
+        assert await waiting(house, 1) == {"emil@own.example": {"NOTIFY": "FAILURE"}}
+        [entry] = await house.spool.entries()
+        assert entry.envelope.smtputf8 and "jörg@own.example".encode() in entry.content.read()
 
 
 async def test_where_nobody_can_be_found_it_waits() -> None:
