@@ -159,6 +159,14 @@ async def test_whose_addresses_a_user_may_send_as(house: House, address: str, ma
     assert house.users.may_send_as("ann@example.org", address) is may
 
 
+async def test_whose_maildrop_it_is(house: House) -> None:
+    async def person(address: str) -> str:
+        return await house.users.person(Path.parse(address))
+
+    assert await person("Ann+x@example.org") == await person("ann@example.org") == "ann@example.org"
+    assert await person("Bob@far.example") == "bob@far.example"
+
+
 async def test_a_domain_is_one_however_it_is_written(house: House) -> None:
     assert await house.rcpt("jörg@xn--bcher-kva.example") == ""
     assert await house.rcpt("JO\u0308RG+x@Bücher.example") == ""

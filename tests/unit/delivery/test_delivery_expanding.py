@@ -257,7 +257,9 @@ async def test_who_waits_may_become_an_alias_and_his_entries_are_new_ones(monkey
     house.drop.error = OSError("the disk is full")
     async with running(house):
         await house.accept("info@own.example", "dora@own.example", "fred@own.example")
-        seen = {entry.id for entry in await kept(house, 2, lambda entry: entry.attempts)}
+        first = await kept(house, 2, lambda entry: entry.attempts)
+        assert [entry.attempts for entry in first] == [1, 1]  # that it goes on is no attempt
+        seen = {entry.id for entry in first}
         for number, (name, target) in enumerate([("dora", "emil"), ("fred", "gus")]):
             monkeypatch.setitem(TARGETS, f"{name}@own.example", (f"{target}@own.example",))
             house.now += 10_000

@@ -127,6 +127,25 @@ def test_own_is_what_nobody_has_only_caught():
     assert addresses.own(Path.parse("nobody@example.org")) is None
 
 
+def test_of_two_separators_the_longer_name_comes_first():
+    known = {"mary@example.org": "mary", "mary-ann@example.org": "ann"}
+    addresses = Addresses(Rules(plus="+-"), known.get, folded)
+    assert addresses.user(Path.parse("mary-ann+shop@example.org")) == "ann"
+    assert addresses.user(Path.parse("mary+shop-ann@example.org")) == "mary"
+
+
+def test_aliases_that_meet_again_and_again_are_followed_once():
+    aliases = {
+        f"{side}{number}@x.example": paths(f"a{number + 1}@x.example", f"b{number + 1}@x.example")
+        for number in range(60)
+        for side in "ab"
+    }
+    addresses, looked = made(Rules(aliases=aliases))
+    assert len(addresses.targets(Path.parse("a0@x.example"))) == 2
+    assert addresses.circle("a0@x.example") == ()
+    assert len(looked.asked) < 20  # who is an alias isn't looked up
+
+
 def test_an_alias_is_lent_to_one_alone_and_what_is_caught_to_nobody():
     addresses, _ = made(
         Rules(
