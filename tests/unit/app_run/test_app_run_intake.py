@@ -13,9 +13,10 @@ from gatepost import discard, hangup, on, quarantine, refuse, take, tempfail
 from gatepost.app.intake import HouseIntake
 from gatepost.collecting.ports import Collected, IntakeLater, NoRoom, TakenAs
 from gatepost.model import Bytes, Path, Peer, Recipient
+from gatepost.net.inner import InnerStream
 from gatepost.plugins.python.loading import load
 from gatepost.serving.house import Gate, OpenTo
-from gatepost.store.errors import SpoolFull
+from gatepost.store.errors import SpoolFailure, SpoolFull
 from gatepost.testing.rig import Rig
 
 CONTENT = b"From: eve@elsewhere.example\r\nSubject: hello\r\n\r\n.one\r\ntwo \xe4\r\n"
@@ -309,7 +310,8 @@ async def test_a_null_sender_and_one_beyond_ascii() -> None:
         assert senders == ["", "jörg@elsewhere.example"]
 
 
-async def test_a_full_disk_is_for_later() -> None:
+@pytest.mark.parametrize("error", [SpoolFull("no room"), SpoolFailure("no room")])
+async def test_what_cant_be_stored_is_for_later(error: Exception) -> None:
     async with house() as rig:
 
         class Full:
@@ -317,7 +319,7 @@ async def test_a_full_disk_is_for_later() -> None:
                 return rig.spool.draft(ticket)
 
             async def commit(self, *_, **__):
-                raise SpoolFull("no room")
+                raise error
 
         with pytest.raises(NoRoom, match="no room"):
             await HouseIntake(lambda: rig.generation, Full()).take(mail(is_last=True))  # type: ignore[arg-type]
@@ -360,3 +362,18 @@ async def test_who_is_interrupted_leaves_no_session_behind() -> None:
             await taking
         await asyncio.wait_for(rig.generation.unused(), 5)
         assert await rig.spool.memos("") == {}
+
+
+async def test_a_large_message_is_never_whole_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    arrive = InnerStream.arrive
+
+    def arriving(stream: InnerStream, data: bytes) -> None:
+        arrive(stream, data)
+        waiting.append(stream.pending)
+
+    monkeypatch.setattr(InnerStream, "arrive", arriving)
+    async with house() as rig:
+        await intake(rig).take(mail(content=CONTENT + b"x" * 70 * 16 + b"\r\n" + (b"y" * 78 + b"\r\n") * 40_000))
+    assert len(waiting) > 10
+    assert max(waiting) <= 512 * 1024

@@ -428,3 +428,20 @@ async def test_trouble_is_told_once_in_the_log(caplog):
     home = Home(drop(ONE, TWO, lost_after=1))
     await run(home)
     assert [text for text in caplog.messages if "broke off" in text] == ["isp: the connection broke off"]
+
+
+async def test_a_few_that_are_refused_for_now_between_others_stop_nothing():
+    contents = [message(f"number {number}") for number in range(40)]
+    home = Home(drop(*contents))
+    home.later = {one for at, one in enumerate(contents) if at % 5}
+    assert (await run(home)).taken == 8
+
+
+async def test_a_name_that_was_given_up_is_nobodys():
+    home = Home(drop(ONE, uidl=False))
+    await run(home)
+    home.maildrop.messages = [("1", b"X-Mozilla-Keys: x\r\n" + ONE)]
+    assert (await run(home)).taken == 0
+    home.maildrop.add(ONE)
+    assert (await run(home)).taken == 1
+    assert home.contents == [ONE, ONE]

@@ -141,6 +141,21 @@ def test_a_name_that_was_only_said_isnt_believed():
     assert str(origin(section(said, FORGED), Believed(names=("*.b.example",)))[0]) == "192.88.98.7"
 
 
+def test_who_has_no_verified_name_isnt_believed_by_any():
+    nameless = "from out.b.example (unknown [192.88.98.7]) by store.b.example; now"
+    assert str(origin(section(nameless, FORGED), Believed(names=("*",)))[0]) == "192.88.98.7"
+
+
+def test_what_a_writer_says_of_itself_is_nobodys_address():
+    own = "from somewhere by mx.b.example (mx.b.example [192.88.98.7]) with SMTP; now"
+    assert origin(section(own, FORGED), Believed())[0].address == UNKNOWN
+
+
+def test_who_hands_on_by_lmtp_is_the_same_providers():
+    handed = "from mx.b.example (mx.b.example [192.88.98.7]) by store.b.example with LMTP; now"
+    assert str(origin(section(handed, OUTER, FORGED), Believed())[0]) == "192.88.99.1"
+
+
 def test_steps_within_a_machine_are_gone_over():
     local = "from localhost (localhost [127.0.0.1]) by store.b.example with LMTP; now"
     queued = "(qmail 4711 invoked by uid 89); now"
