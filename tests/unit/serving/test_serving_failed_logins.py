@@ -143,7 +143,7 @@ async def test_more_of_an_exempted_network_wait_at_a_time(clock, ledger):
     waiting = [asyncio.ensure_future(limits.wait(hold, HERE)) for _ in range(WAITING)]
     await asyncio.sleep(0)
     assert not any(one.done() for one in waiting)
-    assert await limits.wait(hold, HERE) is False
+    assert await limits.wait(hold, HERE) is await limits.wait(hold, THERE) is False
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
