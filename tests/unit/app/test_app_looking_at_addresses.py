@@ -33,6 +33,12 @@ to = ["ann+x@example.org", "kept@example.org", "x@inner.example", "postmaster@ex
 [[alias]]
 address = "ann@example.org"
 to = ["ann@example.org", "kept@example.org"]
+[[user]]
+name = "bob@example.org"
+aliases = ["sales@example.org"]
+[[alias]]
+address = "sales@example.org"
+to = ["ann@example.org"]
 """
 
 
@@ -52,7 +58,7 @@ def test_where_there_are_none_nothing_is_said(tmp_path: File) -> None:
 
 
 def test_all_is_well(tmp_path: File) -> None:
-    assert looked(tmp_path, GOOD) == ["addresses ok: aliases 2, catch_all 1: all lead to somebody"]
+    assert looked(tmp_path, GOOD) == ["addresses ok: aliases 3, catch_all 1: all lead to somebody"]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,12 @@ def test_all_is_well(tmp_path: File) -> None:
     [
         (
             '[[alias]]\naddress = "info@example.org"\nto = ["ann@example.org", "gone@example.net"]',
+            "info@example.org → gone@example.net: nobody has this mailbox, so copies for it fail; "
+            "gatepost user add gone@example.net",
+        ),
+        (  # told once
+            '[[alias]]\naddress = "info@example.org"\nto = ["gone@example.net"]\n'
+            '[[alias]]\naddress = "a@example.org"\nto = ["gone@example.net", "ann@example.org"]',
             "info@example.org → gone@example.net: nobody has this mailbox, so copies for it fail; "
             "gatepost user add gone@example.net",
         ),

@@ -11,11 +11,12 @@ import pytest
 
 from gatepost.app.maildrops import Maildrops
 from gatepost.app.quotas import Quotas
-from gatepost.app.settings import Settings, load
+from gatepost.app.settings import Settings, SettingsError, load
 from gatepost.app.users import open_users
 from gatepost.delivery.ports import MailboxFull
 from gatepost.model import Bytes, Path, Recipient, Ticket, token_at
 from gatepost.serving.house import Gate, OpenTo
+from gatepost.store.addresses import Rules
 from gatepost.store.files import RealFiles
 from gatepost.store.maildrop import Maildrop
 from gatepost.store.registry import RegistryError
@@ -174,6 +175,33 @@ async def test_a_domain_is_one_however_it_is_written(house: House) -> None:
         assert house.users.may_send_as("jörg@bücher.example", address)
     assert not house.users.may_send_as("jörg@bücher.example", "x@bücher.example")
     assert await house.users.mailbox("jörg@bücher.example") == "jörg@bücher.example"
+
+
+async def test_where_a_file_says_who_exists_only_a_full_mailbox_is_refused(house: House) -> None:
+    house.put("ann@example.org", 1000)
+    for address, code in (("ann+x@example.org", 452), ("nobody@example.org", 0), ("info@example.org", 0)):
+        question: Any = SimpleNamespace(facts={"recipient": Recipient(Path.parse(address))}, transaction=None)
+        refusal = await house.quotas.room(question)
+        assert (0 if refusal is None else refusal.code) == code
+
+
+async def test_the_postmaster_has_a_maildrop_however_he_is_written(tmp_path: File) -> None:
+    made = settings(tmp_path)
+    users = await open_users(made, None)
+    users.follow(Rules())
+    house = House(tmp_path / "mail", made, users)
+    to = Recipient(Path.parse("PostMaster@example.org"))
+    await house.drops.deliver(TICKET, to, Bytes(b"Subject: x\r\n\r\n"), sender=Path(), fresh=True)
+    assert len([*(house.store.mailbox("postmaster") / "new").iterdir()]) == 1
+    await house.quotas.close()
+    await house.drops.close()
+    await users.close()
+
+
+def test_an_alias_isnt_where_mail_is_handed_over_before_the_reply(tmp_path: File) -> None:
+    route = '[[route]]\nmatch = "info@example.org"\ndeliver = "relay 127.0.0.1:9"\nhandover = "before-reply"\n'
+    with pytest.raises(SettingsError, match="is handed over before it could go to others"):
+        settings(tmp_path, **{"[[route]]": f"{route}[[route]]"})
 
 
 def _both(quotas: Quotas) -> list[tuple[str, Any]]:
