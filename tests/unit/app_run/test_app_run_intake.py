@@ -310,8 +310,9 @@ async def test_a_null_sender_and_one_beyond_ascii() -> None:
         assert senders == ["", "jörg@elsewhere.example"]
 
 
+@pytest.mark.parametrize("is_last", [False, True])
 @pytest.mark.parametrize("error", [SpoolFull("no room"), SpoolFailure("no room")])
-async def test_what_cant_be_stored_is_for_later(error: Exception) -> None:
+async def test_what_cant_be_stored_is_for_later(error: Exception, is_last: bool) -> None:
     async with house() as rig:
 
         class Full:
@@ -322,7 +323,7 @@ async def test_what_cant_be_stored_is_for_later(error: Exception) -> None:
                 raise error
 
         with pytest.raises(NoRoom, match="no room"):
-            await HouseIntake(lambda: rig.generation, Full()).take(mail(is_last=True))  # type: ignore[arg-type]
+            await HouseIntake(lambda: rig.generation, Full()).take(mail(is_last=is_last))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("is_last", [False, True])
