@@ -92,6 +92,7 @@ WRONG = [
     (b"ann:{PLAIN}\xff", "UTF-8"),
     ("ann:{PLAIN}x::::::allow_nets=10.0.0.0/8", "allow_nets"),
     ("ann:{PLAIN}x::::::nopassword", "nopassword"),
+    ("ann:{PLAIN}x::::::passdb_nologin", "passdb_nologin decides who may log in"),
     ("Bob:{PLAIN}x", "line 1 already"),
 ]
 
@@ -110,6 +111,13 @@ def test_all_lines_are_told_at_once_and_not_too_many(written):
     with pytest.raises(PasswdFileError, match="and 4 lines more") as refused:
         written("x\n" * 9)
     assert len(refused.value.mistakes) == 9
+
+
+def test_a_file_that_is_too_large_is_told(written, monkeypatch):
+    monkeypatch.setattr("gatepost.store.passwd_file._MAX_SIZE", 20)
+    written("ann:{PLAIN}0123456\n\n")
+    with pytest.raises(PasswdFileError, match="more than 20 octets"):
+        written("ann:{PLAIN}01234567\n\n")
 
 
 def test_a_file_that_isnt_there_is_told(tmp_path, clock):

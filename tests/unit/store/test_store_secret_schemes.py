@@ -86,6 +86,8 @@ def test_equal_cost_is_equal_work():
     assert costs["doveadm BLF-CRYPT"] == costs["htpasswd -B"]
     assert costs["openssl passwd -6"] == costs["htpasswd -5"] != costs["crypt(3) rounds"]
     assert costs["doveadm ARGON2ID"] != costs["doveadm ARGON2I"]
+    bcrypt = VECTORS["htpasswd -B"]
+    assert parse(bcrypt[:4] + "12" + bcrypt[6:]).cost != parse(bcrypt[:4] + "04" + bcrypt[6:]).cost
 
 
 REFUSED = {

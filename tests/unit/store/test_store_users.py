@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import os
+import threading
 from collections.abc import AsyncIterator
 
 import argon2
@@ -119,6 +120,13 @@ async def test_scram_keys_fit_the_password(users):
     assert keys.server_key == hmac.digest(salted, b"Server Key", "sha256")
 
 
+@pytest.mark.parametrize("name", ["ann@example.org", "bob@example.org", "nobody@example.org"])
+async def test_a_proof_is_looked_at_once_whoever_it_is_of(users, name):
+    asked = []
+    assert await users.prove(name, lambda password: not asked.append(password)) is None  # nobody's is in the clear
+    assert len(asked) == 1
+
+
 async def test_whose_a_login_name_is(users):
     assert await users.named("INFO@example.org") == await users.named("ann@Example.org") == "Ann@example.org"
     assert await users.named("nobody@example.org") is None
@@ -151,6 +159,25 @@ async def test_a_cancelled_check_gives_its_place_back(passwords):
         await passwords.make("as long as that takes")
         await passwords.check(hash, "behind the others")
     assert await passwords.check(hash, "x")
+
+
+async def test_a_cancelled_check_keeps_its_place_as_long_as_it_is_computed(passwords, monkeypatch):
+    goes_on = threading.Event()
+    monkeypatch.setattr(passwords, "_check", lambda *_: goes_on.wait(10))
+    tasks = [asyncio.ensure_future(passwords.check("hash", str(n))) for n in range(64)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    with pytest.raises(UsersBusy):
+        await passwords.check("hash", "one more")
+    goes_on.set()
+
+
+async def test_what_is_remembered_is_remembered_of_one_user(passwords):
+    anns, bobs = (await passwords.make("one")).hash, (await passwords.make("two")).hash
+    assert await passwords.check(anns, "one") and await passwords.check(anns, "one")
+    assert not await passwords.check(bobs, "one") and not await passwords.check(None, "one")
 
 
 @pytest.mark.parametrize("password", ["", "a\0b", "\ud800"])
