@@ -162,7 +162,7 @@ class Delivering:
         settings = self.settings
         if self._lists is not None or not any(route.deliver.by == "list" for route in settings.route):
             return
-        from gatepost.app.lists import Lists  # noqa: PLC0415  as said
+        from gatepost.app.lists import Lists
 
         tokens, data = self._around.tokens, settings.data
         self._lists = Lists(

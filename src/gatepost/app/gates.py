@@ -125,7 +125,7 @@ def _covers(route: Route) -> Callable[[Path], bool] | None:
     """Every address of a list; None for routes that say in patterns whom they take."""
     if route.deliver.by != "list":
         return None
-    from gatepost.lists.addressing import covers  # noqa: PLC0415  whoever has no lists doesn't wait
+    from gatepost.lists.addressing import covers
 
     return covers(route.match[0])
 

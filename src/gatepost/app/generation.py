@@ -185,7 +185,7 @@ def make_generation(
         generation.offered = getattr(around.users, "offers", None)
         for listener in settings.listen:
             if listener.protocol == "pop3":
-                from gatepost.app.pop3 import pop_place  # noqa: PLC0415  whoever has no POP3 doesn't wait; it needs us
+                from gatepost.app.pop3 import pop_place
 
                 generation.places[listener.name] = pop_place(settings, listener, dispatcher, around, notices, failures)
                 continue

@@ -23,7 +23,7 @@ def look_at_lists(settings: Settings) -> Iterator[Seen]:
     lists: dict[str, tuple[MailingList, int]] = {}
     around: list[Seen] = []
     if file is not None and file.exists():
-        from gatepost.store.lists_database import ListDatabase  # noqa: PLC0415  whoever has no lists doesn't wait
+        from gatepost.store.lists_database import ListDatabase
 
         try:
             database = ListDatabase(file)
@@ -48,7 +48,7 @@ def _around(
     settings: Settings, lists: list[MailingList], members_of: Callable[[str], Iterable[Member]]
 ) -> Iterator[Seen]:
     """Of lists that have a route: who else has their addresses, and members that nothing can be sent to."""
-    from gatepost.app.list_neighbours import lists_beside, people_beside, without_route  # noqa: PLC0415  as above
+    from gatepost.app.list_neighbours import lists_beside, people_beside, without_route
 
     for one, other in lists_beside(lists):
         text = f"{other.address} is the list {other.name}, and one of the addresses of {one.name} too"

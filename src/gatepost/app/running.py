@@ -149,7 +149,7 @@ def worker_desk(worker: Worker, more: Mapping[str, Action]) -> Desk:
     if submissions is not None and data is not None:
         more = {**more, SUBMIT: lambda arguments: take_in(submissions, data, arguments)}
     if worker.collecting is not None:
-        from gatepost.app.collecting import actions  # noqa: PLC0415  whoever has no account doesn't wait
+        from gatepost.app.collecting import actions
 
         more = {**more, **actions(worker.collecting)}
     return Desk(queue, stores.records, more)
@@ -313,7 +313,7 @@ def collect_seldom() -> None:
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop's, where it is installed (the extra `fast`)."""
     try:
-        import uvloop  # noqa: PLC0415  optional
+        import uvloop
     except ImportError:
         return asyncio.new_event_loop
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop

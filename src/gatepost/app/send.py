@@ -54,7 +54,7 @@ async def send(
         return await queue(
             message, sender, recipients, _of(settings, settings_by_name), progress=progress, expire=expire
         )
-    from gatepost.app.server import Server  # noqa: PLC0415  the whole house, for this
+    from gatepost.app.server import Server
 
     server = Server(without_listeners(settings, settings_by_name))
     async with server:

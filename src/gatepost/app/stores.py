@@ -78,7 +78,7 @@ class Stores:
     def lists(self) -> ListStore:
         """The mailing lists; opened when they are asked for first. Raises ListError."""
         if self._lists is None:
-            from gatepost.store.lists import open_lists  # noqa: PLC0415  whoever has no lists doesn't wait
+            from gatepost.store.lists import open_lists
 
             self._lists = open_lists(None if self._data is None else self._data / "lists.db")
         return self._lists
@@ -114,7 +114,7 @@ class Stores:
             stores.maildrop = Maildrops(None, stores.users, stores.quotas, takes_everybody=False)
             stores.files = PrivateFiles(None)
             if settings.has_pop3 and isinstance(stores.spool, Inbox):
-                from gatepost.app.inbox_pickup import InboxMailboxes  # noqa: PLC0415  whoever has no POP3 doesn't wait
+                from gatepost.app.inbox_pickup import InboxMailboxes
 
                 stores.mailboxes = InboxMailboxes(stores.spool, stores.users)
             return stores
@@ -143,8 +143,8 @@ class Stores:
         self.quotas = Quotas(settings, self.users, drop.mailbox)
         self.maildrop = Maildrops(drop, self.users, self.quotas, takes_everybody=takes_everybody(settings))
         if settings.has_pop3:
-            from gatepost.store.mailbox import MaildirMailboxes  # noqa: PLC0415  whoever has no POP3 doesn't wait
-            from gatepost.store.mailbox_cached import Cached  # noqa: PLC0415
+            from gatepost.store.mailbox import MaildirMailboxes
+            from gatepost.store.mailbox_cached import Cached
 
             cached = Cached.of_system()
             self.mailboxes = MaildirMailboxes(drop.mailbox, files, on_damage=log.error, cached=cached)

@@ -33,7 +33,7 @@ def files_of_users(settings: Settings) -> dict[File, PasswdFile]:
     """The files of users that the settings name, read. Raises PasswdFileError."""
     if not settings.users.files:
         return {}
-    from gatepost.store.passwd_file import PasswdFile  # noqa: PLC0415  only who has such files
+    from gatepost.store.passwd_file import PasswdFile
 
     domain = default_domain(settings)
     return {file: PasswdFile(file, domain, time.monotonic) for file in settings.users.files}
@@ -50,7 +50,7 @@ def of_settings(one: UserSettings) -> User:
     scram = None if one.scram is None else one.scram.reveal()
     plain = None
     if password is not None and not password.startswith("$argon2"):
-        from gatepost.store.secret_schemes import parse  # noqa: PLC0415  only who has such secrets
+        from gatepost.store.secret_schemes import parse
 
         secret = parse(password)
         scram, plain = scram or secret.scram, secret.plain

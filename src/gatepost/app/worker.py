@@ -166,12 +166,12 @@ class Worker:
         )
         try:
             if any(route.deliver.by == "list" for route in settings.route):
-                from gatepost.app.list_gate import load_list_gate  # noqa: PLC0415  whoever has none doesn't wait
+                from gatepost.app.list_gate import load_list_gate
 
                 lists = await asyncio.to_thread(self.stores.lists)  # a database that is kept locked takes its time
                 loaded.append(load_list_gate(settings, lists))
             if settings.dkim:
-                from gatepost.app.signing import load_signing  # noqa: PLC0415  whoever signs nothing doesn't wait
+                from gatepost.app.signing import load_signing
 
                 loaded.append(load_signing(settings.dkim, settings.route))
             return self._join(settings, [*loaded, *self._own_plugins])
@@ -230,7 +230,7 @@ class Worker:
         """Fetch mail from elsewhere as the settings say, from now on."""
         if self._shard or not (self.settings.collect or self.collecting):
             return
-        from gatepost.app.collecting import accounts, open_collecting  # noqa: PLC0415  whoever has no account doesn't wait
+        from gatepost.app.collecting import accounts, open_collecting
 
         if self.collecting is None:
             self.collecting = open_collecting(self.stores, self._around, lambda: self.generation)
@@ -241,7 +241,7 @@ class Worker:
     def _follow_users(self) -> None:
         settings = self.settings
         if self._offering is None and (settings.users.files or (settings.data is not None and settings.has_logins)):
-            from gatepost.app.offering import Offering  # noqa: PLC0415  whoever has no users doesn't wait
+            from gatepost.app.offering import Offering
 
             self._offering = Offering(self.stores.users, lambda: self.generation)
             self._offering.begin()
@@ -359,7 +359,7 @@ class _Prepared:
 def _speaking(protocol: str) -> Callable[..., Connected[Any]]:
     """What makes the sessions of a listener."""
     if protocol == "pop3":
-        from gatepost.serving.pop3 import Pickup  # noqa: PLC0415  whoever has no POP3 doesn't wait
+        from gatepost.serving.pop3 import Pickup
 
         return Pickup
     return Reception

@@ -92,9 +92,9 @@ def _wrong_alias(settings: Settings, at: int, alias: Alias, seen: dict[str, int]
 
 
 def _circles(settings: Settings, aliases: Sequence[tuple[int, Alias]]) -> Iterator[Problem]:
-    from gatepost.app.addresses import rules  # noqa: PLC0415  settings without aliases don't wait; it is made of us
-    from gatepost.store.addresses import Addresses  # noqa: PLC0415
-    from gatepost.store.users import folded  # noqa: PLC0415
+    from gatepost.app.addresses import rules
+    from gatepost.store.addresses import Addresses
+    from gatepost.store.users import folded
 
     bare = settings.model_copy(update={"alias": tuple(alias for _, alias in aliases)})
     users = {folded(address): user.name for user in settings.user for address in (user.name, *user.aliases)}

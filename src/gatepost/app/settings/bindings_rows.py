@@ -45,7 +45,7 @@ def add_rows(reading: Reading, text: str | None = None) -> None:
     rows = _parsed(reading, folder / ROWS, text)
     if rows is None:
         return
-    from gatepost.app.bindings import rows_in  # noqa: PLC0415  only where there is a registry
+    from gatepost.app.bindings import rows_in
 
     file, tree = rows
     found, problems = rows_in(tree)
@@ -83,7 +83,7 @@ def _parsed(reading: Reading, path: Path, text: str | None) -> tuple[SourceFile,
 
 
 def _classes(reading: Reading, folder: Path) -> list[ComClass]:
-    from gatepost.app.classes import classes_in  # noqa: PLC0415  only where there are rows
+    from gatepost.app.classes import classes_in
 
     parsed = _parsed(reading, folder / CLASSES, None)
     if parsed is None:
@@ -109,7 +109,7 @@ def _placed(problems: list[Problem], file: SourceFile) -> Iterator[Problem]:
 def _append(
     reading: Reading, file: SourceFile, tree: Mapping[str, Any], rows: Mapping[int, Row], classes: list[ComClass]
 ) -> None:
-    from gatepost.app.classes import NoSuchClass, resolved  # noqa: PLC0415  only where there are rows
+    from gatepost.app.classes import NoSuchClass, resolved
 
     plugins = reading.tree.get("plugin", [])
     if isinstance(plugins, str | Path | Mapping):

@@ -240,12 +240,12 @@ def check_certificates(settings: Settings) -> Iterator[Problem]:
     shown = [*_certificates(settings)]
     if not shown:
         return
-    from gatepost.net.certificates import (  # noqa: PLC0415  settings without TLS don't wait for the room net
+    from gatepost.net.certificates import (
         CertificateError,
         Certificates,
         Pair,
     )
-    from gatepost.net.client_contexts import check_pair  # noqa: PLC0415
+    from gatepost.net.client_contexts import check_pair
 
     for path, certificate in shown:
         missing = [key for key in ("chain", "key") if not getattr(certificate, key).is_file()]

@@ -93,7 +93,7 @@ def _command(text: str, folder: Path, options: object) -> str:
 
 def _dialect(file: Path, text: str) -> str:
     """The dialect of a file or folder, or the reason why it doesn't say one. A file that isn't there has its name."""
-    from gatepost.plugins.host.binary import MARKS, NotALibrary, dialect_of, inspect  # noqa: PLC0415  only for files
+    from gatepost.plugins.host.binary import MARKS, NotALibrary, dialect_of, inspect
 
     if text.endswith(".py"):
         return "python"
@@ -198,7 +198,7 @@ def _with_class(filled: dict[str, Any], text: str) -> str:
 
 
 def _is_for_queue(file: Path) -> bool:
-    from gatepost.plugins.host.binary import NotALibrary, dialect_of, inspect  # noqa: PLC0415  only for this dialect
+    from gatepost.plugins.host.binary import NotALibrary, dialect_of, inspect
 
     try:
         return dialect_of(inspect(file)) == "indimail-queue"

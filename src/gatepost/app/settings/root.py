@@ -215,7 +215,7 @@ class Settings(Section):
 
         `listen` may be one address, `plugin` one source. Raises SettingsError.
         """
-        from gatepost.app.settings.loading import load  # noqa: PLC0415  the loader is made of this module
+        from gatepost.app.settings.loading import load
 
         return load(None, environ={}, overrides={"data": None, **by_name})
 

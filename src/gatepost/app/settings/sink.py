@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _parse_class(value: object) -> str:
     text = parse_text(value).strip()
     if text.startswith("{"):
-        from gatepost.app.bindings_events import guid  # noqa: PLC0415  only for a class that is named so
+        from gatepost.app.bindings_events import guid
 
         try:
             return guid(text)
@@ -60,7 +60,7 @@ class SinkSection(Section):
 
     def made(self) -> SinkOptions:
         """As the dialect wants them."""
-        from gatepost.plugins.sink.options import SinkOptions  # noqa: PLC0415  imported when a plugin needs the room
+        from gatepost.plugins.sink.options import SinkOptions
 
         return SinkOptions(**self.model_dump(exclude={"registers"}), register=self.registers)
 

@@ -28,7 +28,7 @@ def check_secret(user: User, path: KeyPath) -> Iterator[Problem]:
     text = "" if user.password is None else user.password.reveal()
     if not text or text.startswith(_HASHES):
         return
-    from gatepost.store.secret_schemes import SecretError, parse  # noqa: PLC0415  only who has such secrets
+    from gatepost.store.secret_schemes import SecretError, parse
 
     try:
         parse(text)
@@ -41,7 +41,7 @@ def check_user_files(settings: Settings) -> Iterator[Problem]:
     """Files of users can be read and understood."""
     if not settings.users.files:
         return
-    from gatepost.store.passwd_file import PasswdFile, PasswdFileError  # noqa: PLC0415  only who has such files
+    from gatepost.store.passwd_file import PasswdFile, PasswdFileError
 
     try:
         parse_domain(default_domain(settings))
