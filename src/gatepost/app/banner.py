@@ -211,7 +211,7 @@ def _program() -> str:
 def _somebody(settings: Settings) -> str:
     """A recipient for whom mail is likely to be taken from anyone."""
     for route in settings.route:
-        if route.for_whom != "anyone":
+        if route.for_whom != "anyone" or route.deliver.by == "list":  # whose members would read it
             continue
         for pattern in route.match:
             name, at, domain = pattern.rpartition("@")

@@ -27,7 +27,7 @@ PROBE = "probe"
 """The action of the token that a probe's return path carries."""
 
 _OURS = "notice-of"  # the fact of a report that our own delivery has written: it names whom it couldn't reach
-_ABOUT_THE_MAIL = ("5.2.3", "5.3.4", "5.6.", "5.7.")  # rfc3463#3: too large, its content, policy: not the address
+_ABOUT_THE_MAIL = ("5.2.3", "5.3.4", "5.4.6", "5.6.", "5.7.")  # rfc3463#3: too large, a loop, its content, policy
 
 
 async def take(context: Context, mailing_list: MailingList, purpose: Purpose, extension: str, entry: Entry) -> Handled:

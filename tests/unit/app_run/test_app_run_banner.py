@@ -101,6 +101,7 @@ def test_listeners_routes_and_endings_in_words() -> None:
                 {"name": "lmtp", "address": "127.0.0.1:24", "protocol": "lmtp"},
             ],
             "route": [
+                {"match": "news@a.example", "deliver": "list news"},
                 {"match": "*@a.example", "deliver": "maildir", "recipients": "users"},
                 {"match": ["*@b.example", "*@c.example"], "deliver": "lmtp /run/lmtp", "for": ["192.0.2.0/24"]},
                 {"match": "*", "deliver": "relay smart.example", "for": "authenticated"},
@@ -122,7 +123,8 @@ def test_listeners_routes_and_endings_in_words() -> None:
     assert "\n           lmtp        127.0.0.1:24   lmtp\n" in told
     assert "*@b.example, *@c.example → /run/lmtp by LMTP, for 192.0.2.0/24 · " in told
     assert "* → smart.example:25, for authenticated users · " in told
-    assert "*@x2.example → nowhere (discard) · 2 more · all else refused (550 5.7.1)\n" in told
+    assert "news@a.example → members of news · " in told
+    assert "*@x1.example → nowhere (discard) · 3 more · all else refused (550 5.7.1)\n" in told
     assert " · no trace\n" in told
     assert told.endswith("gatepost -c x.toml send --server [::]:4465 --to zoe@a.example --subject hello")
 
