@@ -84,7 +84,7 @@ class Session(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         try:
-            self._serve(self.server.deadly)  # type: ignore[attr-defined]
+            self._serve(self.server.deadly)
         except OSError:
             return
 
@@ -153,7 +153,7 @@ class Threads(socketserver.ThreadingTCPServer):
 def deadly_server(step: tuple[str, str], *, lmtp: bool) -> Iterator[Deadly]:
     deadly = Deadly(step, lmtp)
     with Threads((LOOPBACK, 0), Session) as server:
-        server.deadly = deadly  # type: ignore[attr-defined]
+        server.deadly = deadly
         deadly.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

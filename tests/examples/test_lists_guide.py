@@ -14,7 +14,6 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from gatepost.app.cli import main
-from gatepost.app.list_gate import has_lists
 from gatepost.app.settings import load
 from gatepost.lists.addressing import unsubscribe_token
 from gatepost.store.lists_database import ListDatabase
@@ -37,7 +36,7 @@ def run(file: Path, line: str) -> int:
 
 
 def test_its_first_list_can_be_made(file: Path) -> None:
-    assert has_lists(load(file, environ={}))
+    assert load(file, environ={}).has_lists
     first = GUIDE.partition("## The first list")[2].partition("```\n")[2].partition("```")[0]
     assert [run(file, line) for line in first.splitlines() if line.startswith("gatepost list ")] == [0, 0]
     lists = ListDatabase(file.parent / "data/lists.db")

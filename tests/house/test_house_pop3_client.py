@@ -51,7 +51,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premises]:
 
 def ours(house: Premises, name: str = "pop") -> Login:
     tls = "implicit" if name == "pops" else "starttls"
-    return Login(LOOPBACK, house.port(name), tls, USER, PASSWORD, ca=house.ca)  # type: ignore[arg-type]
+    return Login(LOOPBACK, house.port(name), tls, USER, PASSWORD, ca=house.ca)
 
 
 async def test_our_own_server(house: Premises) -> None:

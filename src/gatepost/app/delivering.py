@@ -160,7 +160,7 @@ class Delivering:
     def _begin_lists(self) -> None:
         """Whoever has no lists doesn't wait for what they need."""
         settings = self.settings
-        if self._lists is not None or not any(route.deliver.by == "list" for route in settings.route):
+        if self._lists is not None or not settings.has_lists:
             return
         from gatepost.app.lists import Lists
 

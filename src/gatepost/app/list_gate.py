@@ -16,11 +16,6 @@ from gatepost.store.lists import ListStore
 from gatepost.store.lists_facts import check_address
 
 
-def has_lists(settings: Settings) -> bool:
-    """Whether any route leads to a list."""
-    return any(route.deliver.by == "list" for route in settings.route)
-
-
 def load_list_gate(settings: Settings, store: ListStore) -> Loaded:
     """The plugin that answers for the addresses of lists. Posts to each list are judged by a binding of their own, so
     that recipients of one message that could hear different answers are sent separately.

@@ -67,7 +67,7 @@ def _batv(settings: Settings) -> Batv | None:
 
 def _signs(settings: Settings) -> Callable[[Path], bool]:
     domains = frozenset(map(parse_domain, settings.batv.domains)) or own_domains(settings)
-    if not any(route.deliver.by == "list" for route in settings.route):
+    if not settings.has_lists:
         return lambda path: path.domain in domains
     routes = delivery_routes(settings)
 

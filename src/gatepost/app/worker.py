@@ -165,7 +165,7 @@ class Worker:
             instances=instances(settings),
         )
         try:
-            if any(route.deliver.by == "list" for route in settings.route):
+            if settings.has_lists:
                 from gatepost.app.list_gate import load_list_gate
 
                 lists = await asyncio.to_thread(self.stores.lists)  # a database that is kept locked takes its time

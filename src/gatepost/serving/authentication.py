@@ -11,8 +11,8 @@ import hmac
 import logging
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from gatepost.hooks import stages
 from gatepost.hooks.questions import Outcome, Question
@@ -21,7 +21,7 @@ from gatepost.hooks.verdicts import Credentials, Deny, Identity, Refuse
 from gatepost.model import Reply
 from gatepost.model.written import printable
 from gatepost.serving.conclusion import stage_refusal
-from gatepost.serving.place import Ground, Place
+from gatepost.serving.place import Ground, Place, Users
 from gatepost.wire import sasl
 from gatepost.wire.smtp.server import ServerSession
 
@@ -33,6 +33,8 @@ MAX_ITERATIONS = 1_000_000
 """More than that in a plugin's keys would be a way to keep a thread busy."""
 
 log = logging.getLogger("gatepost.serving")
+
+T = TypeVar("T")
 
 
 class Proving(ABC):
@@ -122,16 +124,7 @@ class Proving(ABC):
                 else:
                     await self._wrong(f"wrong password, by the keys of {outcome.by}", user)
             case _:
-                try:
-                    users = self._place.users
-                    name = None if users is None else await users.verify(user, password)
-                except Exception as error:  # noqa: BLE001  whatever the users' source can't do is temporary
-                    self._unable(error, user)
-                    return
-                if name is None:
-                    await self._wrong("wrong name or password", user)
-                else:
-                    await self._right(name, "the users")
+                await self._judge(user, lambda users: users.verify(user, password), "wrong name or password")
 
     async def _prove(self, user: str, fits: Callable[[str], bool]) -> None:
         """A digest of the password, which `fits` holds against one that is kept in the clear."""
@@ -143,16 +136,8 @@ class Proving(ABC):
         if isinstance(outcome.verdict, Identity | Credentials):
             self._deny(UNABLE, f"{outcome.by} answered where the password itself was needed", user)
             return
-        try:
-            users = self._place.users
-            name = None if users is None else await users.prove(user, fits)
-        except Exception as error:  # noqa: BLE001  as above
-            self._unable(error, user)
-            return
-        if name is None:
-            await self._wrong("wrong name or password, or the password isn't kept in the clear", user)
-        else:
-            await self._right(name, "the users")
+        reason = "wrong name or password, or the password isn't kept in the clear"
+        await self._judge(user, lambda users: users.prove(user, fits), reason)
 
     async def _find_keys(self, user: str) -> None:
         exchange = self._exchange
@@ -172,11 +157,8 @@ class Proving(ABC):
                     await self._go(exchange.keys(found))
             case _:
                 self._keys_by = ""
-                try:
-                    users = self._place.users
-                    kept = None if users is None else await users.scram_keys(user)
-                except Exception as error:  # noqa: BLE001  as above
-                    self._unable(error, user)
+                is_known, kept = await self._of_users(user, lambda users: users.scram_keys(user))
+                if not is_known:
                     return
                 scram = None
                 if kept is not None:
@@ -188,15 +170,26 @@ class Proving(ABC):
         if self._keys_by:
             await self._right(user, self._keys_by)
             return
-        try:
-            name = None if (users := self._place.users) is None else await users.named(user)
-        except Exception as error:  # noqa: BLE001  as above
-            self._unable(error, user)
+        await self._judge(user, lambda users: users.named(user), "the user is gone")
+
+    async def _judge(self, user: str, ask: Callable[[Users], Awaitable[str | None]], reason: str) -> None:
+        """The client is whom the house's users name; where they name nobody, this is the reason."""
+        is_known, name = await self._of_users(user, ask)
+        if not is_known:
             return
         if name is None:
-            await self._wrong("the user is gone", user)
+            await self._wrong(reason, user)
         else:
             await self._right(name, "the users")
+
+    async def _of_users(self, user: str, ask: Callable[[Users], Awaitable[T | None]]) -> tuple[bool, T | None]:
+        """What the house's users say, None without any; (False, None) where they can't, and the client has heard so."""
+        try:
+            users = self._place.users
+            return True, None if users is None else await ask(users)
+        except Exception as error:  # noqa: BLE001  whatever the users' source can't do is temporary
+            self._unable(error, user)
+            return False, None
 
     async def _objected(self, outcome: Outcome, user: str) -> bool:
         """Whether the stage has said no; then the client has heard it."""

@@ -44,7 +44,8 @@ class Cached:
         self._statfs.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
         self._how = _How(_FLAGS, 0, _NO_SYMLINKS | _CACHED)
         self._into = memoryview(bytearray(CHUNK))
-        self._is_able = True
+        self.is_able = True
+        """Whether the system lets us; known after the first try."""
 
     @classmethod
     def of_system(cls) -> Self | None:
@@ -65,11 +66,11 @@ class Cached:
 
     def open(self, path: bytes) -> tuple[int, int] | None:
         """A regular file's descriptor and octets, where the whole path is in memory and none of it is a link."""
-        if not self._is_able:
+        if not self.is_able:
             return None
         descriptor: int = self._syscall(_OPENAT2, _HERE, path, self._how, ctypes.sizeof(_How))
         if descriptor < 0:
-            self._is_able = ctypes.get_errno() not in _NEVER
+            self.is_able = ctypes.get_errno() not in _NEVER
             return None
         facts = os.fstat(descriptor)
         if stat.S_ISREG(facts.st_mode):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from gatepost.app.generation import Generation, Surroundings, make_generation
 from gatepost.app.settings.root import Settings
 from gatepost.model import Peer
+from gatepost.net import Stream
 from gatepost.net.resolver import StaticResolver
 from gatepost.plugins.loaded import Loaded
 from gatepost.serving.connected import Connected
@@ -105,8 +106,7 @@ class Rig:
         line = SessionEnd(ip)
         line.local = (local, 25)
         line.peer = Peer(line.peer.address, line.peer.port)
-        # the double has what a Stream has
-        self._begin(Reception(place or self.place, line))  # type: ignore[arg-type]  # the double has what a Stream has
+        self._begin(Reception(place or self.place, cast(Stream, line)))  # it has what a Stream has
         return Client(line)
 
     def pick_up(self, ip: str = "192.0.2.1", *, place: PopPlace | None = None, tls: bool = False) -> PopClient:
@@ -116,7 +116,7 @@ class Rig:
         line = SessionEnd(ip)
         if place is None:
             place = next(place for place in self.generation.places.values() if isinstance(place, PopPlace))
-        self._begin(Pickup(place, line, tls=tls))  # type: ignore[arg-type]  # as above
+        self._begin(Pickup(place, cast(Stream, line), tls=tls))
         return PopClient(line)
 
     def _begin(self, session: Connected[Any]) -> None:

@@ -45,7 +45,7 @@ def mail(*to: str, content: bytes = CONTENT, sender: str = "eve@elsewhere.exampl
         "received_at": 1_790_000_000.0,
         "memos": MEMO,
     }
-    return Collected(**{**facts, **more})  # type: ignore[arg-type]
+    return Collected(**{**facts, **more})
 
 
 def intake(rig: Rig) -> HouseIntake:
@@ -323,7 +323,7 @@ async def test_what_cant_be_stored_is_for_later(error: Exception, is_last: bool)
                 raise error
 
         with pytest.raises(NoRoom, match="no room"):
-            await HouseIntake(lambda: rig.generation, Full()).take(mail(is_last=is_last))  # type: ignore[arg-type]
+            await HouseIntake(lambda: rig.generation, Full()).take(mail(is_last=is_last))
 
 
 @pytest.mark.parametrize("is_last", [False, True])

@@ -28,7 +28,7 @@ def ticket(number: int, shard: int = 0) -> Ticket:
 
 def held(of: Ticket, name: str = "news", **more: object) -> Deposit:
     envelope = Envelope(Path.parse("ann@example.org"), (Recipient(Path.parse("news@example.org")),))
-    return Deposit(of, envelope, Bytes(POST), 1_790_000_000.0, "waits", facts={HELD: name}, **more)  # type: ignore[arg-type]
+    return Deposit(of, envelope, Bytes(POST), 1_790_000_000.0, "waits", facts={HELD: name}, **more)
 
 
 class Worker:
@@ -126,7 +126,7 @@ async def test_it_looks_by_itself_and_goes_on_after_an_error(
                 again.set()
             return await find()
 
-        store.decisions = decisions  # type: ignore[method-assign]
+        store.decisions = decisions
         await store.decide(str(ticket(1)), True, "mod@example.org", 1.0)
         worker.spool.on_commit = released.set
         worker.lists.begin()

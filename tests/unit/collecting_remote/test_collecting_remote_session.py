@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ async def test_tls_with_whom_is_trusted(authority: trustme.CA, tls: str, tmp_pat
             await remote.quit()
         server.heard.clear()
         for trusting in ({}, {"fingerprint": "0" * 64}, {"ca": tmp_path / "none.pem"}):
-            error = await trouble(lambda: remotes.connect(login(server, tls=tls, **trusting)))  # noqa: B023  awaited at once
+            error = await trouble(partial(remotes.connect, login(server, tls=tls, **trusting)))
             assert error.kind is Trouble.TLS
     assert set(server.heard) <= {"STLS"}
 

@@ -109,7 +109,7 @@ async def test_the_post_leaves_in_the_very_step_in_which_its_copies_come() -> No
         seen.append((",".join(outcome.fate.value for outcome in outcomes), len(deposits)))
         await settle(id, outcomes, deposits=deposits, **more)
 
-    house.spool.settle = settled  # type: ignore[method-assign]
+    house.spool.settle = settled
     async with running(house):
         house.route("*", Discard())
         await house.accept("news@own.example", "other@own.example")

@@ -103,7 +103,7 @@ class House:
             self.told,
             clock=lambda: self.now,
             chance=lambda: 0.0,
-            **how,  # type: ignore[arg-type]
+            **how,
         )
 
     def route(self, match: str, action: Action) -> None:
@@ -112,7 +112,7 @@ class House:
     async def accept(self, *recipients: str, sender: str = "a@own.example", **what: object) -> str:
         envelope = Envelope(Path.parse(sender), tuple(Recipient(Path.parse(r)) for r in recipients))
         content = what.pop("content", Bytes(b"Subject: x\r\n\r\nhello\r\n"))
-        deposit = Deposit(Ticket(TOKEN, next(self._tickets)), envelope, content, self.now, **what)  # type: ignore[arg-type]
+        deposit = Deposit(Ticket(TOKEN, next(self._tickets)), envelope, content, self.now, **what)
         await self.spool.commit([deposit])
         return deposit.id
 
@@ -271,13 +271,13 @@ class Stubborn:
         if self.failures:
             self.failures -= 1
             raise SpoolFailure("no space")
-        await self._spool.settle(*args, **how)  # type: ignore[arg-type]
+        await self._spool.settle(*args, **how)
 
 
 async def test_R15_a_settlement_the_disk_refuses_is_tried_again_and_mail_is_not_doubled() -> None:
     inner = memory_spool(lambda: 1000.0)
     stubborn = Stubborn(inner, failures=3)
-    house = House(stubborn, limits=Limits(settle_again_s=0.001))  # type: ignore[arg-type]
+    house = House(stubborn, limits=Limits(settle_again_s=0.001))
     async with running(house):
         inner.on_commit = house.runner.wake
         house.route("*", Maildir())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gatepost.app.gates import delivery_routes
-from gatepost.app.list_gate import has_lists, listed, load_list_gate
+from gatepost.app.list_gate import listed, load_list_gate
 from gatepost.app.settings.root import Settings
 from gatepost.lists.addressing import Purpose, bounces_address, decision_address
 from gatepost.lists.gate import PER_SENDER, judgement_of
@@ -209,4 +209,4 @@ def test_which_list_a_recipient_belongs_to():
         assert find(Path.parse(address), Path(), None) == name, address
     assert hidden(Path.parse("news@example.org"), Path(), None) is None
     assert hidden(Path.parse("news-owner@example.org"), Path(), None) == "news"
-    assert has_lists(settings_with()) and not has_lists(settings_with(ROUTES[-1:]))
+    assert settings_with().has_lists and not settings_with(ROUTES[-1:]).has_lists

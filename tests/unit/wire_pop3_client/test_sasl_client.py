@@ -15,7 +15,7 @@ NONCE = "rOprNGfwEbeRWgbNEkqO"
 
 
 def exchange(mechanism: str, user: str = "ann", word: str = "secret", **more: object) -> Exchange:
-    return Exchange(mechanism, Secret(user, word, **more), nonce=NONCE)  # type: ignore[arg-type]
+    return Exchange(mechanism, Secret(user, word, **more), nonce=NONCE)
 
 
 def test_scram_as_in_rfc7677() -> None:

@@ -184,6 +184,11 @@ class Settings(Section):
         return any(one.protocol == "pop3" for one in self.listen)
 
     @property
+    def has_lists(self) -> bool:
+        """Whether any route leads to a mailing list."""
+        return any(route.deliver.by == "list" for route in self.route)
+
+    @property
     def has_logins(self) -> bool:
         """Whether anybody may log in anywhere."""
         return any(one.protocol == "pop3" or one.auth != "off" for one in self.listen)
